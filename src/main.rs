@@ -1,0 +1,2 @@
+//! The `sedge` binary.
+fn main() {}
