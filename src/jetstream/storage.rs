@@ -1,0 +1,622 @@
+//! What JetStream asks of a store, and what a store answers.
+//!
+//! Owns the requests, the replies and the values in them. Does not own how a message is
+//! kept: `jetstream::engine` applies requests to tables, `store` puts tables into redb.
+//!
+//! The contract:
+//! - Requests that change something are applied in the order they were emitted. Each gets
+//!   one reply, after the commit that holds it is durable (or, with a relaxed
+//!   `sync_interval`, once it is applied). A publish is visible to reads from then on.
+//! - Reads see the newest committed state; they may overtake changes that are still queued.
+//! - The first reply of all is [`StoreReply::Recovered`].
+//!
+//! # Invariants
+//! - Sequences of one stream only grow, also across a crash: a sequence that any reply has
+//!   named is never given to another message.
+//! - Timestamps of one stream never go backwards; the engine raises a late one.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use crate::id::StreamId;
+use crate::subject::Filter;
+use crate::time::{Duration, Timestamp};
+
+/// Position of a message in a stream, from 1. 0 stands for "none" where a field says so.
+pub type Seq = u64;
+
+/// Chosen by the asker, returned in the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// The part of a stream's configuration that decides about messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// For `Nats-Expected-Stream`.
+    pub name: String,
+    /// `None`: no limit, as in all options below.
+    pub max_msgs: Option<u64>,
+    /// Logical bytes, see [`StreamState::bytes`].
+    pub max_bytes: Option<u64>,
+    /// Per subject.
+    pub max_msgs_per_subject: Option<u64>,
+    /// Headers and payload together.
+    pub max_msg_size: Option<u64>,
+    /// Older messages are removed.
+    pub max_age: Option<Duration>,
+    /// Refuse new messages at a limit instead of removing old ones.
+    pub discard_new: bool,
+    /// With `discard_new`: also refuse at `max_msgs_per_subject`.
+    pub discard_new_per_subject: bool,
+    /// Zero: no dedupe by `Nats-Msg-Id`.
+    pub duplicate_window: Duration,
+    /// `Nats-Rollup` allowed.
+    pub allow_rollup: bool,
+    /// No publish, purge or delete.
+    pub sealed: bool,
+    /// Messages in a memory stream cost less: the size formula differs.
+    pub memory: bool,
+    /// The first sequence of a new stream, when not 0 or 1.
+    pub first_seq: Seq,
+}
+
+/// One message in a [`PublishBatch`]. The ranges index [`PublishBatch::data`].
+#[derive(Clone, Debug)]
+pub struct PublishItem {
+    /// The stream that captured it.
+    pub stream: StreamId,
+    /// When it arrived.
+    pub timestamp: Timestamp,
+    /// The subject it will be stored under.
+    pub subject: Range<u32>,
+    /// Where the ack goes; empty: nobody waits for one.
+    pub reply: Range<u32>,
+    /// The whole header block, `NATS/1.0` line and final blank line included; may be empty.
+    pub headers: Range<u32>,
+    /// The payload.
+    pub payload: Range<u32>,
+}
+
+/// Messages for streams, as they came in during one turn, packed into one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct PublishBatch {
+    /// Subjects, replies, headers and payloads.
+    pub data: Vec<u8>,
+    /// In order of arrival.
+    pub items: Vec<PublishItem>,
+}
+
+impl PublishBatch {
+    /// Appends one message. Returns false, with nothing changed, if the batch would not fit
+    /// 32-bit offsets.
+    pub fn push(
+        &mut self,
+        stream: StreamId,
+        timestamp: Timestamp,
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let total =
+            self.data.len() + subject.len() + reply.len() + headers.len() + payload.len();
+        if u32::try_from(total).is_err() {
+            return false;
+        }
+        let mut put = |bytes: &[u8]| {
+            let start = u32::try_from(self.data.len()).unwrap_or(u32::MAX);
+            self.data.extend_from_slice(bytes);
+            start..u32::try_from(self.data.len()).unwrap_or(u32::MAX)
+        };
+        let (subject, reply) = (put(subject), put(reply));
+        let (headers, payload) = (put(headers), put(payload));
+        self.items.push(PublishItem { stream, timestamp, subject, reply, headers, payload });
+        true
+    }
+
+    /// The bytes of one range; empty if it does not lie inside.
+    pub fn bytes(&self, range: &Range<u32>) -> &[u8] {
+        slice(&self.data, range)
+    }
+}
+
+/// A publish that was not stored, or not anew. Display gives the description of the ack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// 10060: `Nats-Expected-Stream` names another stream.
+    ExpectedStream,
+    /// 10071: carries the real last sequence of the stream or subject.
+    WrongLastSeq(Seq),
+    /// 10193: `…-Sequence-Subject` without `…-Last-Subject-Sequence`.
+    MissingExpectedSeq,
+    /// 10070: carries the id of the last message.
+    WrongLastMsgId(Vec<u8>),
+    /// 10111: rollup not permitted, or a value other than `sub` and `all`.
+    Rollup(String),
+    /// 10054: over `max_msg_size`.
+    TooLarge,
+    /// 10097: header block too long.
+    HeaderTooLarge,
+    /// 10109: the stream is sealed.
+    Sealed,
+    /// 10077: a limit with `discard: new`, or the disk failed; carries the text.
+    StoreFailed(String),
+    /// 10165: `Nats-TTL` is not a valid TTL.
+    BadTtl,
+    /// 10166: `Nats-TTL` where the stream does not allow it.
+    TtlDisabled,
+    /// 10059 in effect: the stream went away while the message was queued.
+    NoStream,
+}
+
+impl PublishError {
+    /// `(err_code, code)` of the ack's error object.
+    ///
+    /// Source: `jetstream-errors.json` of nats-server 2.15.1.
+    pub fn codes(&self) -> (u16, u16) {
+        match self {
+            Self::ExpectedStream => (10060, 400),
+            Self::WrongLastSeq(_) => (10071, 400),
+            Self::MissingExpectedSeq => (10193, 400),
+            Self::WrongLastMsgId(_) => (10070, 400),
+            Self::Rollup(_) => (10111, 500),
+            Self::TooLarge => (10054, 400),
+            Self::HeaderTooLarge => (10097, 400),
+            Self::Sealed => (10109, 400),
+            Self::StoreFailed(_) => (10077, 503),
+            Self::BadTtl => (10165, 400),
+            Self::TtlDisabled => (10166, 400),
+            Self::NoStream => (10059, 404),
+        }
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExpectedStream => f.write_str("expected stream does not match"),
+            Self::WrongLastSeq(seq) => write!(f, "wrong last sequence: {seq}"),
+            Self::MissingExpectedSeq => {
+                f.write_str("missing sequence for expected last sequence per subject")
+            }
+            Self::WrongLastMsgId(id) => {
+                write!(f, "wrong last msg ID: {}", String::from_utf8_lossy(id))
+            }
+            Self::Rollup(text) | Self::StoreFailed(text) => f.write_str(text),
+            Self::TooLarge => f.write_str("message size exceeds maximum allowed"),
+            Self::HeaderTooLarge => f.write_str("header size exceeds maximum allowed of 64k"),
+            Self::Sealed => f.write_str("invalid operation on sealed stream"),
+            Self::BadTtl => f.write_str("invalid per-message TTL"),
+            Self::TtlDisabled => f.write_str("per-message TTL is disabled"),
+            Self::NoStream => f.write_str("stream not found"),
+        }
+    }
+}
+
+/// What became of one [`PublishItem`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// Stored. `headers` of the stored message are those of the item with a status line cut
+    /// to `NATS/1.0`; `timestamp` is the stored one.
+    Stored {
+        /// Its sequence.
+        seq: Seq,
+        /// Its time, never before that of the message ahead of it.
+        timestamp: Timestamp,
+    },
+    /// Not stored again: `Nats-Msg-Id` was seen within the window, on this sequence.
+    Duplicate {
+        /// Of the first one.
+        seq: Seq,
+    },
+    /// Not stored.
+    Refused(Box<PublishError>),
+}
+
+/// Numbers of one stream after a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamState {
+    /// Messages that exist.
+    pub messages: u64,
+    /// Logical size: per message, file: 30 + subject + payload (+ 4 + headers if any);
+    /// memory: 16 + subject + headers + payload.
+    pub bytes: u64,
+    /// First existing sequence; with no messages, last + 1 (0 for a stream never written).
+    pub first_seq: Seq,
+    /// Time of the first message, `Timestamp(0)` without messages.
+    pub first_ts: Timestamp,
+    /// The last sequence given out.
+    pub last_seq: Seq,
+    /// Its time; kept when the message is removed.
+    pub last_ts: Timestamp,
+    /// Distinct subjects with at least one message.
+    pub num_subjects: u64,
+    /// When the oldest message will have reached `max_age`.
+    pub next_expiry: Option<Timestamp>,
+}
+
+/// Messages that went away in a commit: by limits, age, rollup, delete or purge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Removed {
+    /// Nothing.
+    #[default]
+    None,
+    /// These, ascending, with their subjects. At most [`REMOVED_LIST_MAX`].
+    Some(Vec<(Seq, Box<[u8]>)>),
+    /// Too many to list, all within this inclusive range; whoever counts must count anew.
+    Many {
+        /// Lowest sequence that may be gone.
+        first: Seq,
+        /// Highest sequence that may be gone.
+        last: Seq,
+    },
+}
+
+/// Longest list in [`Removed::Some`].
+pub const REMOVED_LIST_MAX: usize = 4096;
+
+/// News of one stream touched by a commit.
+#[derive(Clone, Debug)]
+pub struct StreamUpdate {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Its numbers now.
+    pub state: StreamState,
+    /// What left it.
+    pub removed: Removed,
+}
+
+/// One stored message inside a [`Chunk`]. The ranges index [`Chunk::data`].
+#[derive(Clone, Debug)]
+pub struct StoredMsg {
+    /// Its sequence.
+    pub seq: Seq,
+    /// Its time.
+    pub timestamp: Timestamp,
+    /// Stored subject.
+    pub subject: Range<u32>,
+    /// Whole header block or empty.
+    pub headers: Range<u32>,
+    /// Payload.
+    pub payload: Range<u32>,
+}
+
+/// Messages of one stream in ascending order.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// Subjects, headers, payloads.
+    pub data: Vec<u8>,
+    /// The messages.
+    pub msgs: Vec<StoredMsg>,
+}
+
+impl Chunk {
+    /// The bytes of one range; empty if it does not lie inside.
+    pub fn bytes(&self, range: &Range<u32>) -> &[u8] {
+        slice(&self.data, range)
+    }
+}
+
+fn slice<'a>(data: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) else {
+        return &[];
+    };
+    data.get(start..end).unwrap_or(&[])
+}
+
+/// Which message a [`StoreRequest::Get`] means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetBy {
+    /// Exactly this one.
+    Seq(Seq),
+    /// The newest on a matching subject.
+    LastBySubject(Filter),
+    /// The first at or after `from` on a matching subject.
+    NextBySubject {
+        /// Subject pattern.
+        filter: Filter,
+        /// Lowest sequence.
+        from: Seq,
+    },
+    /// The first with a time at or after this one.
+    StartTime(Timestamp),
+}
+
+/// What to purge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purge {
+    /// Only messages on matching subjects.
+    pub filter: Option<Filter>,
+    /// Only messages before this sequence.
+    pub before: Option<Seq>,
+    /// Keep the newest n (of the filter).
+    pub keep: Option<u64>,
+}
+
+/// A consumer's stored record, opaque to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerRecord {
+    /// Unique within its stream.
+    pub name: String,
+    /// Postcard behind a version byte, see `docs/storage-format.md`.
+    pub record: Vec<u8>,
+}
+
+/// What JetStream wants done.
+#[derive(Clone, Debug)]
+pub enum StoreRequest {
+    /// A new stream, empty.
+    CreateStream {
+        /// Returned in [`StoreReply::Done`].
+        token: Token,
+        /// Never used before.
+        stream: StreamId,
+        /// What decides about messages.
+        settings: StreamSettings,
+        /// The configuration, opaque to the store.
+        record: Vec<u8>,
+    },
+    /// New settings; limits are enforced at once.
+    UpdateStream {
+        /// Returned in [`StoreReply::Done`].
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Replaces the old.
+        settings: StreamSettings,
+        /// Replaces the old.
+        record: Vec<u8>,
+    },
+    /// Removes a stream, its messages and consumers.
+    DeleteStream {
+        /// Returned in [`StoreReply::Done`].
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// Stores messages. Answered by [`StoreReply::Published`], which gives the batch back.
+    Publish(PublishBatch),
+    /// Removes many. Answered by [`StoreReply::Purged`].
+    Purge {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// What to remove.
+        purge: Purge,
+    },
+    /// Removes one. Answered by [`StoreReply::Done`]; `found` is false if there is none.
+    DeleteMsg {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Which message.
+        seq: Seq,
+        /// Overwrite the bytes, do not only unlink.
+        erase: bool,
+    },
+    /// Removes what is older than `max_age` at `now`. Answered by [`StoreReply::Expired`].
+    Expire {
+        /// Which stream.
+        stream: StreamId,
+        /// The wall clock.
+        now: Timestamp,
+    },
+    /// Writes a consumer's record, new or not. With a token, answered by
+    /// [`StoreReply::Done`] once durable; without, it rides along with the next commit and
+    /// gets no reply.
+    PutConsumer {
+        /// Returned.
+        token: Option<Token>,
+        /// Its stream.
+        stream: StreamId,
+        /// What to write.
+        consumer: ConsumerRecord,
+    },
+    /// Removes a consumer's record. No reply.
+    DeleteConsumer {
+        /// Its stream.
+        stream: StreamId,
+        /// Its name.
+        name: String,
+    },
+    /// Reads the next messages. Answered by [`StoreReply::Read`].
+    Read {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Lowest sequence.
+        from: Seq,
+        /// Any of these; empty: all subjects.
+        filters: Arc<[Filter]>,
+        /// Stop after this many messages …
+        max_msgs: u32,
+        /// … or once the chunk's data reaches this many bytes (one message always fits).
+        max_bytes: u32,
+    },
+    /// Reads one message. Answered by [`StoreReply::Got`].
+    Get {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Which message.
+        by: GetBy,
+    },
+    /// Counts messages from a sequence on. Answered by [`StoreReply::Counted`].
+    Count {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Lowest sequence.
+        from: Seq,
+        /// Any of these; empty: all subjects.
+        filters: Arc<[Filter]>,
+    },
+    /// The last message of each matching subject. Answered by [`StoreReply::LastPerSubject`].
+    LastPerSubject {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Any of these; empty: all subjects.
+        filters: Arc<[Filter]>,
+    },
+    /// Distinct subjects with their message counts. Answered by [`StoreReply::Subjects`].
+    Subjects {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Subject pattern.
+        filter: Filter,
+        /// Skip this many, in sorted order.
+        offset: u64,
+        /// At most this many.
+        limit: u32,
+    },
+    /// Interior deleted sequences, ascending. Answered by [`StoreReply::Deleted`].
+    Deleted {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// At most this many.
+        limit: u32,
+    },
+}
+
+/// Trouble with the medium, or a damaged record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// For the operator and the `description` of an API error: what failed.
+    pub text: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A stream found at start.
+#[derive(Clone, Debug)]
+pub struct RecoveredStream {
+    /// Its id.
+    pub stream: StreamId,
+    /// Its configuration, as given at creation or the last update.
+    pub record: Vec<u8>,
+    /// Its numbers.
+    pub state: StreamState,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerRecord>,
+}
+
+/// What the store answers.
+#[derive(Clone, Debug)]
+pub enum StoreReply {
+    /// Comes first: what there is. `next_stream` is above every id ever used.
+    Recovered {
+        /// All streams.
+        streams: Vec<RecoveredStream>,
+        /// The lowest id that is free.
+        next_stream: u32,
+        /// The highest time stored anywhere: a wall clock before it is not to be trusted.
+        last_ts: Timestamp,
+    },
+    /// To create, update, delete and put requests.
+    Done {
+        /// Of the request.
+        token: Token,
+        /// Whether what was to be changed existed.
+        found: bool,
+        /// What went wrong; then nothing changed.
+        result: Result<(), StoreError>,
+        /// News of the stream, where there are any.
+        update: Option<StreamUpdate>,
+    },
+    /// To publish requests, in their order. One commit may answer several.
+    Published {
+        /// The batch, back again.
+        batch: PublishBatch,
+        /// One for each item, in order.
+        outcomes: Vec<PublishOutcome>,
+        /// The streams touched.
+        updates: Vec<StreamUpdate>,
+    },
+    /// To a purge.
+    Purged {
+        /// Of the request.
+        token: Token,
+        /// How many messages went.
+        result: Result<u64, StoreError>,
+        /// News of the stream.
+        update: Option<StreamUpdate>,
+    },
+    /// To an expire.
+    Expired {
+        /// News of the stream; `next_expiry` says when to ask again.
+        update: StreamUpdate,
+    },
+    /// To a read.
+    Read {
+        /// Of the request.
+        token: Token,
+        /// The messages.
+        chunk: Result<Arc<Chunk>, StoreError>,
+        /// Every matching message up to here is in the chunk (or did not exist when read).
+        /// At least the last sequence of the chunk; the stream's last when the end was reached.
+        through: Seq,
+    },
+    /// To a get.
+    Got {
+        /// Of the request.
+        token: Token,
+        /// The message, alone in its chunk.
+        msg: Result<Option<Chunk>, StoreError>,
+    },
+    /// To a count.
+    Counted {
+        /// Of the request.
+        token: Token,
+        /// Matching messages at or after `from`.
+        count: Result<u64, StoreError>,
+        /// The stream's last sequence when it was counted.
+        last_seq: Seq,
+    },
+    /// To a last-per-subject.
+    LastPerSubject {
+        /// Of the request.
+        token: Token,
+        /// Ascending.
+        seqs: Result<Vec<Seq>, StoreError>,
+        /// The stream's last sequence when it was read.
+        last_seq: Seq,
+    },
+    /// To a subjects request.
+    Subjects {
+        /// Of the request.
+        token: Token,
+        /// In sorted order.
+        subjects: Result<Vec<(Box<[u8]>, u64)>, StoreError>,
+        /// How many match in all.
+        total: u64,
+    },
+    /// To a deleted request.
+    Deleted {
+        /// Of the request.
+        token: Token,
+        /// Ascending.
+        seqs: Result<Vec<Seq>, StoreError>,
+    },
+    /// The medium failed or works again; `None` means it works.
+    Health(Option<StoreError>),
+}

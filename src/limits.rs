@@ -1,0 +1,117 @@
+//! Every bound, with its unit, its reason, and what is seen when it is hit.
+//!
+//! Owns numbers only. Defaults are nats-server's where it has one; the worst case of memory
+//! is a sum a reader can do from this page (see `ARCHITECTURE.md`, "Bounds").
+//!
+//! Source: NATS docs, "Server configuration"; nats-server 2.15.1 where a default is its own.
+
+use core::time::Duration;
+
+// --- Client protocol ---
+
+/// Longest argument text of one operation, in bytes, verb and `\r\n` excluded. Over it:
+/// `-ERR 'maximum control line exceeded'`, closed. Config: `max_control_line`.
+pub const CONTROL_LINE_BYTES_MAX: usize = 4096;
+/// Header plus payload of one message, in bytes. Over it: `-ERR 'Maximum Payload
+/// Violation'`, closed. Config: `max_payload`.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// What `max_payload` itself may be set to, in bytes: sizes on the wire have 9 digits.
+pub const PAYLOAD_BYTES_CEILING: usize = 999_999_999;
+/// Bytes waiting for one connection. Over it: slow consumer, closed. Config: `max_pending`.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Client connections at once. Over it: `-ERR 'maximum connections exceeded'`, closed.
+/// Config: `max_connections`.
+pub const CONNECTIONS_MAX: usize = 65_536;
+/// Missed PONGs before `-ERR 'Stale Connection'`. Config: `ping_max`.
+pub const PINGS_OUT_MAX: u32 = 2;
+/// Between PINGs of the server. Config: `ping_interval`.
+pub const PING_INTERVAL: Duration = Duration::from_secs(120);
+/// From CONNECT to the first PING of the server, at most (it measures the round trip).
+pub const FIRST_PING_DELAY: Duration = Duration::from_secs(2);
+/// A connection that takes none of our bytes for this long is closed as a slow consumer.
+/// Config: `write_deadline`.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of one read from a socket; all connections share one buffer of this size.
+pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+/// Free outbox buffers kept for the next message, and the capacity above which one is given
+/// back to the allocator instead: together they bound what idle outboxes hold.
+pub const OUTBOX_POOL_LEN: usize = 16;
+/// See [`OUTBOX_POOL_LEN`]; bytes.
+pub const OUTBOX_POOL_BYTES_MAX: usize = 256 * 1024;
+/// Subjects whose receivers are remembered. The oldest is forgotten first.
+pub const MATCH_CACHE_LEN: usize = 1024;
+
+// A control line must fit the buffer whole, or the parser could never finish it.
+const _: () = assert!(CONTROL_LINE_BYTES_MAX + 16 <= READ_BUFFER_BYTES);
+
+// --- Leaf nodes ---
+
+/// A leaf's control line may be this many times `max_control_line` (queue lists are long).
+pub const LEAF_CONTROL_LINE_FACTOR: usize = 16;
+/// Between losing a leaf connection and dialling again. Config: `leafnodes.reconnect`.
+pub const LEAF_RECONNECT: Duration = Duration::from_secs(1);
+/// For a TCP connect of a leaf remote. Config: `leafnodes.dial_timeout`.
+pub const LEAF_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// From connect to the hub's first INFO. Config: `first_info_timeout` of a remote.
+pub const LEAF_FIRST_INFO_TIMEOUT: Duration = Duration::from_secs(1);
+/// From our CONNECT to the hub's second INFO.
+pub const LEAF_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Extra wait after a loop or a cluster name of our own was seen.
+pub const LEAF_LOOP_DELAY: Duration = Duration::from_secs(30);
+/// Subscriptions taken from one leaf peer. Over it: `-ERR 'maximum subscriptions
+/// exceeded'`, that subscription is ignored.
+pub const LEAF_SUBSCRIPTIONS_MAX: usize = 65_536;
+/// Gossiped URLs kept of one hub. More are ignored.
+pub const LEAF_GOSSIP_URLS_MAX: usize = 64;
+/// Remotes in one configuration. More are a configuration error.
+pub const LEAF_REMOTES_MAX: usize = 64;
+
+// --- JetStream ---
+
+/// Streams in one server. Over it: `err_code` 10027.
+pub const STREAMS_MAX: usize = 4096;
+/// Consumers in one server, hidden ones included. Over it: `err_code` 10026.
+pub const CONSUMERS_MAX: usize = 65_536;
+/// Header block of one stored message, in bytes. Over it: `err_code` 10097.
+pub const STORED_HEADER_BYTES_MAX: usize = 65_535;
+/// Stream, consumer and durable names, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Description of a stream or consumer, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Sum of keys and values of a stream's or consumer's metadata, in bytes.
+pub const METADATA_BYTES_MAX: usize = 128 * 1024;
+/// Messages a consumer may have delivered and not acknowledged, unless it sets its own.
+pub const ACK_PENDING_DEFAULT: i64 = 1000;
+/// What `max_ack_pending` of a consumer may be at most, also when it asks for -1: pending
+/// acks live in memory.
+pub const ACK_PENDING_MAX: i64 = 65_536;
+/// Pull requests waiting at one consumer, unless it sets its own.
+pub const WAITING_DEFAULT: i64 = 512;
+/// What `max_waiting` of a consumer may be at most.
+pub const WAITING_MAX: i64 = 65_536;
+/// Messages published to streams and not yet answered by the store, all streams together,
+/// in bytes. Over it the publisher gets `err_code` 10167 and the message is dropped.
+pub const INGEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// One publish batch handed to the store, in bytes: the store commits several at once, so
+/// this bounds memory, not speed.
+pub const INGEST_BATCH_BYTES: usize = 1024 * 1024;
+/// Stored messages kept in memory for consumers that are caught up, all streams, in bytes.
+pub const TAIL_CACHE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// One read from the store for a consumer, in bytes of decoded messages.
+pub const READ_CHUNK_BYTES: usize = 256 * 1024;
+/// Names in one page of a NAMES reply.
+pub const API_NAMES_PAGE: usize = 1024;
+/// Entries in one page of a LIST reply.
+pub const API_LIST_PAGE: usize = 256;
+/// Subjects in one page of a stream info with `subjects_filter`.
+pub const API_SUBJECTS_PAGE: usize = 100_000;
+/// The default window for `Nats-Msg-Id`.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Flow control of a push consumer starts with this window, in bytes, and doubles with each
+/// answer up to [`FLOW_WINDOW_BYTES_MAX`].
+pub const FLOW_WINDOW_BYTES_MIN: usize = 2 * 1024 * 1024;
+/// See [`FLOW_WINDOW_BYTES_MIN`].
+pub const FLOW_WINDOW_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What may wait in one connection's outbox before consumers stop feeding it, in bytes: a
+/// backlog then waits on disk instead of in memory.
+pub const DELIVERY_BACKLOG_BYTES: usize = 1024 * 1024;
