@@ -102,8 +102,7 @@ impl PublishBatch {
         headers: &[u8],
         payload: &[u8],
     ) -> bool {
-        let total =
-            self.data.len() + subject.len() + reply.len() + headers.len() + payload.len();
+        let total = self.data.len() + subject.len() + reply.len() + headers.len() + payload.len();
         if u32::try_from(total).is_err() {
             return false;
         }

@@ -187,12 +187,12 @@ pub fn parse<'a>(buf: &'a [u8], bounds: &Bounds) -> Result<Parsed<'a>, ParseErro
             if !bounds.headers {
                 return Err(ParseError::BadArguments);
             }
-            let (subject, reply, header_len, total) =
-                match *Arguments::split(arguments).as_slice() {
-                    [subject, header_len, total] => (subject, &[][..], header_len, total),
-                    [subject, reply, header_len, total] => (subject, reply, header_len, total),
-                    _ => return Err(ParseError::BadArguments),
-                };
+            let (subject, reply, header_len, total) = match *Arguments::split(arguments).as_slice()
+            {
+                [subject, header_len, total] => (subject, &[][..], header_len, total),
+                [subject, reply, header_len, total] => (subject, reply, header_len, total),
+                _ => return Err(ParseError::BadArguments),
+            };
             let header_len = size(header_len).ok_or(ParseError::BadArguments)?;
             let total = size(total).ok_or(ParseError::BadArguments)?;
             if header_len > total {
@@ -378,7 +378,8 @@ mod tests {
 
     #[test]
     fn same_ops_wherever_the_bytes_are_split() {
-        let wire: &[u8] = b"CONNECT {}\r\nping\r\nPUB a 2\r\nhi\r\nHPUB\ta r 12 14\r\nNATS/1.0\r\n\r\nok\r\n\
+        let wire: &[u8] =
+            b"CONNECT {}\r\nping\r\nPUB a 2\r\nhi\r\nHPUB\ta r 12 14\r\nNATS/1.0\r\n\r\nok\r\n\
             SUB foo.*  q\t7 \nUNSUB 7 3\r\n+OK\r\nPONGxyz\r\n";
         let whole = run(&[wire]);
         assert_eq!(whole.0.len(), 8);
@@ -426,10 +427,10 @@ mod tests {
 
     #[test]
     fn a_max_that_is_no_number_means_now() {
-        assert_eq!(run(&[b"UNSUB 1 x\r\n"]).0, vec![format!("{:?}", ClientOp::Unsub {
-            sid: b"1",
-            max: None
-        })]);
+        assert_eq!(
+            run(&[b"UNSUB 1 x\r\n"]).0,
+            vec![format!("{:?}", ClientOp::Unsub { sid: b"1", max: None })]
+        );
         assert_eq!(
             run(&[b"UNSUB 1 0\r\nPING\r\n"]).0.last().map(ToString::to_string),
             Some("Ping".to_string())
@@ -441,9 +442,6 @@ mod tests {
         let mut out = Vec::new();
         write_msg(&mut out, b"a", b"1", b"", b"", b"hi");
         write_msg(&mut out, b"a", b"1", b"r", b"NATS/1.0\r\n\r\n", b"hi");
-        assert_eq!(
-            out,
-            b"MSG a 1 2\r\nhi\r\nHMSG a 1 r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"
-        );
+        assert_eq!(out, b"MSG a 1 2\r\nhi\r\nHMSG a 1 r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n");
     }
 }

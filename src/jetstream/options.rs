@@ -1,0 +1,71 @@
+//! What the operator decided about JetStream.
+//!
+//! Owns plain values with nats-server's defaults. Does not own their syntax: `config` reads
+//! the file and fills this in.
+
+use alloc::string::String;
+
+use crate::limits;
+use crate::time::Duration;
+
+/// The `jetstream{}` section, resolved.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name in `$JS.<domain>.API.…`; shown in acks, infos and advisories.
+    pub domain: Option<String>,
+    /// The directory, for messages to the operator; empty without files.
+    pub store_dir: String,
+    /// Logical bytes of all memory streams together. `None`: no limit.
+    pub max_memory: Option<u64>,
+    /// Logical bytes of all file streams together. `None`: no limit.
+    pub max_storage: Option<u64>,
+    /// Refuse unknown fields in requests.
+    pub strict: bool,
+    /// Commits happen at the pace of `sync_interval`, acks do not wait for them.
+    pub relaxed: bool,
+    /// The account JetStream works for.
+    pub account: String,
+    /// Shown as `leader` and as `server` in advisories.
+    pub server_name: String,
+    /// Shown as `_nats.ver`: the release of nats-server we are compatible with.
+    pub version: String,
+    /// Caps on what streams and consumers may ask for.
+    pub limits: Limits,
+}
+
+/// The section `limits{}` inside `jetstream{}`. `None`: no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of a consumer.
+    pub max_ack_pending: Option<i64>,
+    /// Of a pull request, and what `max_batch` of a consumer may be.
+    pub max_request_batch: Option<i64>,
+    /// Of a stream; also its default when below two minutes.
+    pub duplicate_window: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            domain: None,
+            store_dir: String::new(),
+            max_memory: None,
+            max_storage: None,
+            strict: true,
+            relaxed: false,
+            account: "$G".into(),
+            server_name: "sedge".into(),
+            version: "2.15.1".into(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Options {
+    /// The window for `Nats-Msg-Id` of a stream that names none.
+    pub fn duplicate_window(&self) -> Duration {
+        self.limits.duplicate_window.map_or(limits::DUPLICATE_WINDOW, |cap| {
+            if cap.is_zero() { limits::DUPLICATE_WINDOW } else { cap.min(limits::DUPLICATE_WINDOW) }
+        })
+    }
+}
