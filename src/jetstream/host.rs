@@ -89,7 +89,7 @@ pub trait Host {
 
     /// Would [`Host::deliver`] to this subject reach anybody, wildcard subscriptions
     /// included?
-    fn has_interest(&self, subject: &[u8]) -> bool;
+    fn has_interest(&mut self, subject: &[u8]) -> bool;
 
     /// From now on, `JetStream::handle_interest` is called (after the current call has
     /// returned) whenever a literal subscription on `subject` comes or goes, also through a
@@ -102,7 +102,7 @@ pub trait Host {
     /// Are the receivers behind `subject` so far behind that a consumer should wait
     /// (`limits::DELIVERY_BACKLOG_BYTES` in one of their outboxes)? The broker calls
     /// `JetStream::handle_drained` once the backlog of any connection has gone.
-    fn is_backlogged(&self, subject: &[u8]) -> bool;
+    fn is_backlogged(&mut self, subject: &[u8]) -> bool;
 
     /// Emits a request to the store.
     fn store(&mut self, request: StoreRequest);
