@@ -1,0 +1,17 @@
+//! What clients see of Sedge alone: bad input, overload, and what it costs.
+//!
+//! Comparisons with nats-server are in `tests/interop`; here the promise is our own.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "only the library keeps its clock in one place; tests wait in real time"
+)]
+
+#[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
+mod raw_client;
+#[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
+mod server;
+
+mod bad_input;
+mod memory;
+mod slow_consumer;

@@ -1,0 +1,184 @@
+//! A server process under test: Sedge or nats-server, on ports the system chooses.
+//!
+//! Owns the process, its directory and its log. The process ends with its [`Server`].
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// From start to `Server is ready`, on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// From `SIGTERM` to exit.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The line every NATS client's test harness looks for.
+const LISTENING: &str = "Listening for client connections on ";
+
+/// The Sedge to test: `SEDGE_BIN`, or the one cargo built for this test run.
+pub(crate) fn sedge_binary() -> PathBuf {
+    std::env::var_os("SEDGE_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_sedge")), PathBuf::from)
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Server {
+    binary: PathBuf,
+    child: Child,
+    log: Arc<(Mutex<Log>, Condvar)>,
+    directory: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `binary` with these config lines and waits until it is ready.
+    ///
+    /// `$DIR` in the config stands for a fresh directory that lives as long as the server.
+    pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, String> {
+        let directory = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+        let config = config.replace("$DIR", &directory.path().display().to_string());
+        let text = format!("listen: \"127.0.0.1:-1\"\n{config}\n");
+        std::fs::write(directory.path().join("server.conf"), text)
+            .map_err(|e| format!("cannot write the config: {e}"))?;
+        let (child, log) = spawn(binary, directory.path())?;
+        let placeholder = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server =
+            Self { binary: binary.to_owned(), child, log, directory, address: placeholder };
+        server.address = server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// Starts Sedge.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub(crate) fn sedge(config: &str) -> Self {
+        match Self::start(&sedge_binary(), config) {
+            Ok(server) => server,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The system's id of the process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.0.lock().expect("no reader panics").lines.join("\n")
+    }
+
+    /// Has the process ended?
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Stops the process (`SIGKILL` when `hard`, else `SIGTERM`) and starts it on its files.
+    pub(crate) fn restart(&mut self, hard: bool) -> Result<(), String> {
+        if hard {
+            self.child.kill().map_err(|e| format!("cannot kill the server: {e}"))?;
+        } else {
+            self.terminate();
+        }
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.is_running() {
+            if Instant::now() > deadline {
+                return Err(format!("still running {STOP_DEADLINE:?} after SIGTERM"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        (self.child, self.log) = spawn(&self.binary, self.directory.path())?;
+        self.address = self.wait_ready()?;
+        Ok(())
+    }
+
+    /// Asks the process to end; does not wait.
+    pub(crate) fn terminate(&self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(id) = id {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+    }
+
+    /// Resident memory of the process, in bytes.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the server runs");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("Linux shows VmRSS");
+        let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+        kib.expect("VmRSS is a number of KiB") * 1024
+    }
+
+    fn wait_ready(&mut self) -> Result<SocketAddr, String> {
+        let deadline = Instant::now() + START_DEADLINE;
+        let (lock, changed) = &*self.log;
+        let mut log = lock.lock().expect("no reader panics");
+        loop {
+            if log.lines.iter().any(|l| l.ends_with("Server is ready")) {
+                let listening = log.lines.iter().find_map(|l| l.split_once(LISTENING));
+                return listening
+                    .and_then(|(_, address)| address.trim().parse().ok())
+                    .ok_or_else(|| format!("no line {LISTENING:?}:\n{}", log.lines.join("\n")));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if log.ended || left.is_zero() {
+                let what = if log.ended { "ended before it was" } else { "did not become" };
+                let name = self.binary.display();
+                return Err(format!("{name} {what} ready; it said:\n{}", log.lines.join("\n")));
+            }
+            log = changed.wait_timeout(log, left).expect("no reader panics").0;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+type SharedLog = Arc<(Mutex<Log>, Condvar)>;
+
+fn spawn(binary: &Path, directory: &Path) -> Result<(Child, SharedLog), String> {
+    let mut child = Command::new(binary)
+        .arg("-c")
+        .arg(directory.join("server.conf"))
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
+    let stderr = child.stderr.take().expect("it was asked for");
+    let log = SharedLog::default();
+    let shared = Arc::clone(&log);
+    // Ends with the process, whose standard error it reads.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            shared.0.lock().expect("no other holder panics").lines.push(line);
+            shared.1.notify_all();
+        }
+        shared.0.lock().expect("no other holder panics").ended = true;
+        shared.1.notify_all();
+    });
+    Ok((child, log))
+}

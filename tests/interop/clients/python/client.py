@@ -1,0 +1,179 @@
+"""The Python client at its everyday work: client.py URL.
+
+Prints each step that is done; ends with an exception when a server answers otherwise.
+"""
+
+import asyncio
+import sys
+
+import nats
+from nats.errors import NoRespondersError, TimeoutError
+from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+
+
+def same(got, wanted):
+    if got != wanted:
+        raise AssertionError(f"got {got!r}, wanted {wanted!r}")
+
+
+async def publish_subscribe(nc):
+    all_of = await nc.subscribe("core.>")
+    one = await nc.subscribe("core.*.b")
+    await nc.publish("core.a.b", b"first")
+    await nc.publish("core.a.c", b"second", headers={"X-Colour": "green"})
+    same((await all_of.next_msg(5)).data, b"first")
+    second = await all_of.next_msg(5)
+    same((second.data, second.headers), (b"second", {"X-Colour": "green"}))
+    same((await one.next_msg(5)).subject, "core.a.b")
+    await one.unsubscribe()
+    await all_of.unsubscribe()
+
+
+async def request(nc):
+    async def echo(msg):
+        await msg.respond(msg.data.upper())
+
+    await nc.subscribe("service.echo", cb=echo)
+    same((await nc.request("service.echo", b"hello", timeout=5)).data, b"HELLO")
+    try:
+        await nc.request("service.nobody", b"", timeout=5)
+    except NoRespondersError:
+        return
+    raise AssertionError("an answer from nobody")
+
+
+async def queue_group(nc):
+    got = []
+    done = asyncio.Event()
+
+    async def work(msg):
+        got.append(int(msg.data))
+        if len(got) == 100:
+            done.set()
+
+    for _ in range(3):
+        await nc.subscribe("jobs", queue="workers", cb=work)
+    for number in range(100):
+        await nc.publish("jobs", str(number).encode())
+    await asyncio.wait_for(done.wait(), 5)
+    await nc.flush()
+    same(sorted(got), list(range(100)))
+
+
+async def stream_and_consumers(nc):
+    js = nc.jetstream()
+    await js.add_stream(StreamConfig(name="READINGS", subjects=["sensors.>"]))
+    for number in range(1, 31):
+        ack = await js.publish("sensors.t", str(number).encode())
+        same((ack.stream, ack.seq), ("READINGS", number))
+    again = await js.publish("sensors.u", b"31", headers={"Nats-Msg-Id": "a"})
+    twice = await js.publish("sensors.u", b"31", headers={"Nats-Msg-Id": "a"})
+    same((again.seq, twice.seq, twice.duplicate), (31, 31, True))
+
+    sub = await js.pull_subscribe(
+        "sensors.>", durable="worker", config=ConsumerConfig(ack_wait=2)
+    )
+    first = await sub.fetch(10, timeout=5)
+    same([int(m.data) for m in first], list(range(1, 11)))
+    same(first[0].metadata.sequence.stream, 1)
+    for msg in first[:9]:
+        await msg.ack_sync(timeout=5)
+    await first[9].nak()
+    # When the nak is handled, and so where message 10 comes again, is the server's business.
+    rest = []
+    while len(rest) < 22:
+        rest += await sub.fetch(22 - len(rest), timeout=5)
+    same(sorted(int(m.data) for m in rest), list(range(10, 32)))
+    for msg in rest:
+        same(msg.metadata.num_delivered, 2 if int(msg.data) == 10 else 1)
+        if int(msg.data) == 10:
+            await msg.in_progress()
+            await msg.term()
+        else:
+            await msg.ack_sync(timeout=5)
+    await nc.flush()
+    try:
+        await sub.fetch(1, timeout=0.5)
+        raise AssertionError("a message too many")
+    except TimeoutError:
+        pass
+    info = await sub.consumer_info()
+    same((info.ack_floor.stream_seq, info.num_pending, info.num_ack_pending), (31, 0, 0))
+
+    ordered = await js.subscribe("sensors.>", ordered_consumer=True)
+    for number in range(1, 32):
+        same(int((await ordered.next_msg(5)).data), number)
+    await ordered.unsubscribe()
+
+    push = await js.subscribe("sensors.t", durable="pushed", manual_ack=True)
+    for number in range(1, 31):
+        msg = await push.next_msg(5)
+        same(int(msg.data), number)
+        await msg.ack()
+    await push.unsubscribe()
+
+    same((await js.get_msg("READINGS", 7)).data, b"7")
+    same((await js.get_last_msg("READINGS", "sensors.u")).data, b"31")
+    await js.purge_stream("READINGS", subject="sensors.u")
+    same((await js.stream_info("READINGS")).state.messages, 30)
+    await js.delete_stream("READINGS")
+    try:
+        await js.stream_info("READINGS")
+    except APIError as error:
+        same((error.code, error.err_code), (404, 10059))
+        return
+    raise AssertionError("a deleted stream is still there")
+
+
+async def bucket(nc):
+    js = nc.jetstream()
+    kv = await js.create_key_value(bucket="settings", history=5)
+    same(await kv.create("lamp.a", b"on"), 1)
+    same(await kv.put("lamp.a", b"off"), 2)
+    same(await kv.update("lamp.a", b"dim", last=2), 3)
+    try:
+        await kv.update("lamp.a", b"stale", last=2)
+        raise AssertionError("updated over a newer revision")
+    except KeyWrongLastSequenceError:
+        pass
+    entry = await kv.get("lamp.a")
+    same((entry.value, entry.revision), (b"dim", 3))
+    await kv.put("lamp.b", b"1")
+    same(sorted(await kv.keys()), ["lamp.a", "lamp.b"])
+    same([e.value for e in await kv.history("lamp.a")], [b"on", b"off", b"dim"])
+    watcher = await kv.watchall()
+    seen = {}
+    async for entry in watcher:
+        if entry is None:
+            break
+        seen[entry.key] = entry.value
+    same(seen, {"lamp.a": b"dim", "lamp.b": b"1"})
+    await watcher.stop()
+    await kv.delete("lamp.a")
+    try:
+        await kv.get("lamp.a")
+        raise AssertionError("a deleted key is still there")
+    except KeyNotFoundError:
+        pass
+    await kv.purge("lamp.b")
+    same((await kv.status()).bucket, "settings")
+    await js.delete_key_value("settings")
+
+
+async def main(url):
+    trouble = []
+
+    async def remember(error):
+        trouble.append(error)
+
+    nc = await nats.connect(url, error_cb=remember, allow_reconnect=False)
+    for step in (publish_subscribe, request, queue_group, stream_and_consumers, bucket):
+        await asyncio.wait_for(step(nc), 20)
+        print("done:", step.__name__, flush=True)
+    await nc.flush()
+    same(trouble, [])
+    await nc.close()
+
+
+asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,233 @@
+//! Interoperability: Sedge beside the real nats-server, and under real clients.
+//!
+//! - `scenarios::NAME`: a script from `tests/interop/scenarios` is played against nats-server
+//!   and against Sedge; the normalised transcripts must agree. With `INTEROP_ORACLE_ONLY=1`
+//!   nats-server is compared with itself, which shows whether a script is deterministic;
+//!   with `INTEROP_PRINT=1` the transcript of nats-server is printed.
+//! - `clients::NAME::SERVER`: an official client does its everyday work.
+//!
+//! The harness is ours because the list of tests is the list of files. It takes the arguments
+//! of an ordinary test binary and ends with the same line. What a test needs and the machine
+//! lacks is named; with `SEDGE_REQUIRE_PEERS=1` that is a failure.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "only the library keeps its clock in one place; tests wait in real time"
+)]
+
+#[path = "../behaviour/raw_client.rs"]
+#[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
+mod raw_client;
+#[path = "../behaviour/server.rs"]
+#[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
+mod server;
+
+mod clients;
+mod diff;
+mod normal;
+mod peers;
+mod scenario;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use scenario::Scenario;
+
+/// How a test ended when it did not pass.
+#[derive(Debug)]
+enum Trouble {
+    Failed(String),
+    /// Something from outside is missing.
+    LeftOut(String),
+}
+
+type Run = Box<dyn Fn() -> Result<(), Trouble> + Send + Sync>;
+
+struct Test {
+    name: String,
+    run: Run,
+}
+
+/// The arguments of a test binary that make sense here; others are accepted and ignored.
+#[derive(Debug, Default)]
+struct Arguments {
+    filters: Vec<String>,
+    skips: Vec<String>,
+    exact: bool,
+    list: bool,
+    threads: Option<usize>,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let mut parsed = Self::default();
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--exact" => parsed.exact = true,
+                "--list" => parsed.list = true,
+                "--skip" => parsed.skips.extend(arguments.next()),
+                "--test-threads" => {
+                    parsed.threads = arguments.next().and_then(|n| n.parse().ok());
+                }
+                "--format" | "--color" | "--logfile" | "-Z" => {
+                    arguments.next();
+                }
+                other => {
+                    if let Some(number) = other.strip_prefix("--test-threads=") {
+                        parsed.threads = number.parse().ok();
+                    } else if !other.starts_with('-') {
+                        parsed.filters.push(argument);
+                    }
+                }
+            }
+        }
+        parsed
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let fits = |text: &String| if self.exact { name == text } else { name.contains(text) };
+        (self.filters.is_empty() || self.filters.iter().any(fits)) && !self.skips.iter().any(fits)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let all = tests();
+    let total = all.len();
+    let tests: Vec<Test> = all.into_iter().filter(|t| arguments.wants(&t.name)).collect();
+    if arguments.list {
+        for test in &tests {
+            println!("{}: test", test.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    run(&tests, total - tests.len(), arguments.threads)
+}
+
+fn run(tests: &[Test], filtered: usize, threads: Option<usize>) -> ExitCode {
+    let started = Instant::now();
+    println!("\nrunning {} tests", tests.len());
+    // Tests mostly wait for the servers they started.
+    let threads = threads.unwrap_or(4).max(1);
+    let next = AtomicUsize::new(0);
+    let troubles = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&test.run))
+                        .unwrap_or_else(|_| Err(Trouble::Failed(String::from("it panicked"))));
+                    let word = match &outcome {
+                        Ok(()) => "ok",
+                        Err(Trouble::Failed(_)) => "FAILED",
+                        Err(Trouble::LeftOut(_)) => "ignored",
+                    };
+                    println!("test {} ... {word}", test.name);
+                    if let Err(trouble) = outcome {
+                        troubles.lock().expect("no holder panics").insert(&test.name, trouble);
+                    }
+                }
+            });
+        }
+    });
+    let troubles = troubles.into_inner().expect("no holder panicked");
+    report(tests.len(), filtered, &troubles, started)
+}
+
+fn report(
+    total: usize,
+    filtered: usize,
+    troubles: &BTreeMap<&String, Trouble>,
+    started: Instant,
+) -> ExitCode {
+    let strict = std::env::var_os("SEDGE_REQUIRE_PEERS").is_some_and(|v| v == "1");
+    let mut failed = Vec::new();
+    let mut left_out: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, trouble) in troubles {
+        match trouble {
+            Trouble::Failed(why) => {
+                println!("\n---- {name} ----\n{why}");
+                failed.push(name.as_str());
+            }
+            Trouble::LeftOut(why) => {
+                left_out.entry(why).or_default().push(name);
+                if strict {
+                    failed.push(name);
+                }
+            }
+        }
+    }
+    for (why, names) in &left_out {
+        println!("\nLEFT OUT: {why}\n    {} tests: {}", names.len(), names.join(", "));
+    }
+    if !failed.is_empty() {
+        println!("\nfailures:\n    {}", failed.join("\n    "));
+    }
+    let ignored = if strict { 0 } else { left_out.values().map(Vec::len).sum() };
+    println!(
+        "\ntest result: {}. {} passed; {} failed; {ignored} ignored; 0 measured; {filtered} \
+         filtered out; finished in {:.2}s\n",
+        if failed.is_empty() { "ok" } else { "FAILED" },
+        total - failed.len() - ignored,
+        failed.len(),
+        started.elapsed().as_secs_f64(),
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
+
+fn tests() -> Vec<Test> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/scenarios");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the scenarios are beside this file")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "txt"))
+        .collect();
+    files.sort();
+    let mut tests: Vec<Test> = files
+        .into_iter()
+        .map(|path| Test {
+            name: format!("scenarios::{}", path.file_stem().unwrap_or_default().to_string_lossy()),
+            run: Box::new(move || compare(&path)),
+        })
+        .collect();
+    tests.extend(clients::tests());
+    tests
+}
+
+/// Plays one scenario on both servers.
+fn compare(path: &Path) -> Result<(), Trouble> {
+    let set = |variable: &str| std::env::var_os(variable).is_some_and(|v| v == "1");
+    let scenario = Scenario::read(path).map_err(Trouble::Failed)?;
+    let oracle = peers::nats_server().map_err(Trouble::LeftOut)?;
+    let oracle_only = set("INTEROP_ORACLE_ONLY");
+    let subject = if oracle_only { oracle.clone() } else { server::sedge_binary() };
+    let (theirs, ours) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| scenario.play(&oracle));
+        let ours = scenario.play(&subject);
+        (theirs.join().expect("playing does not panic"), ours)
+    });
+    let mut theirs = theirs.map_err(|e| Trouble::Failed(format!("nats-server: {e}")))?;
+    if let Some(step) = theirs.broken {
+        let shown = theirs.lines.join("\n");
+        let why = format!("{shown}\nthe scenario does not work on nats-server itself: {step}");
+        return Err(Trouble::Failed(why));
+    }
+    if set("INTEROP_PRINT") {
+        println!("==== {}\n{}", scenario.name, theirs.lines.join("\n"));
+    }
+    let mut ours = ours.map_err(Trouble::Failed)?;
+    if !oracle_only {
+        scenario.excuse(&mut theirs.lines, &mut ours.lines).map_err(Trouble::Failed)?;
+    }
+    if theirs.lines == ours.lines {
+        return Ok(());
+    }
+    let diff = diff::unified(&theirs.lines, &ours.lines);
+    let broken = ours.broken.map(|b| format!("\nstopped at: {b}")).unwrap_or_default();
+    Err(Trouble::Failed(format!("--- nats-server\n+++ {}\n{diff}{broken}", subject.display())))
+}

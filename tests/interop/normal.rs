@@ -1,0 +1,216 @@
+//! Normalising: what differs between two honest runs becomes a placeholder.
+//!
+//! Server ids, versions, ports, client ids, nonces, times and generated names are replaced;
+//! everything else is kept, so a transcript still shows every field and every number.
+
+use serde_json::Value;
+
+use crate::raw_client::{Frame, Message, printable};
+
+/// Remembers the names one server made up, so that they are replaced wherever they appear.
+#[derive(Debug)]
+pub(crate) struct Normaliser {
+    /// Generated text and its placeholder.
+    aliases: Vec<(String, String)>,
+    /// What the scenario itself says: a name in it was not generated.
+    scenario: String,
+}
+
+impl Normaliser {
+    pub(crate) fn new(scenario: &str) -> Self {
+        Self { aliases: Vec::new(), scenario: scenario.to_owned() }
+    }
+
+    /// Replaces `text` from now on.
+    pub(crate) fn alias(&mut self, text: &str, placeholder: &str) {
+        if !text.is_empty() && !self.aliases.iter().any(|(known, _)| known == text) {
+            self.aliases.push((text.to_owned(), placeholder.to_owned()));
+        }
+    }
+
+    /// Learns the ids in an `INFO` line.
+    pub(crate) fn learn_info(&mut self, line: &str) {
+        let info = line.strip_prefix("INFO ").unwrap_or_default();
+        if let Ok(info) = serde_json::from_str::<Value>(info)
+            && let Some(id) = info["server_id"].as_str()
+        {
+            self.alias(id, "<server>");
+        }
+    }
+
+    /// The lines of a transcript for one frame.
+    pub(crate) fn frame(&mut self, frame: &Frame) -> Vec<String> {
+        match frame {
+            Frame::Line(line) => {
+                let Some(json) = line.strip_prefix("INFO ") else {
+                    return vec![self.text(line)];
+                };
+                self.learn_info(line);
+                let mut lines = vec![String::from("INFO")];
+                match serde_json::from_str(json) {
+                    Ok(value) => lines.extend(self.json(value)),
+                    Err(e) => lines.push(format!("| not JSON ({e}): {json}")),
+                }
+                lines
+            }
+            Frame::Message(message) => self.message(message),
+        }
+    }
+
+    fn message(&mut self, m: &Message) -> Vec<String> {
+        let object = if m.payload.starts_with(b"{") {
+            serde_json::from_slice::<Value>(&m.payload).ok()
+        } else {
+            None
+        };
+        if let Some(object) = &object {
+            self.learn_consumer(object);
+        }
+        let mut lines = Vec::new();
+        for header in m.headers.split_inclusive(|&b| b == b'\n') {
+            lines.push(format!("| {}", self.header(&printable(header))));
+        }
+        match object {
+            Some(object) => lines.extend(self.json(object)),
+            None if m.payload.is_empty() => {}
+            None => lines.push(format!("| {}", self.text(&printable(&m.payload)))),
+        }
+        // A size tells something only while what it counts is shown as it was.
+        let as_sent = format!("{}{}", printable(&m.headers), printable(&m.payload));
+        let changed = self.text(&as_sent) != as_sent || m.payload.starts_with(b"{");
+        let mut line = self.text(&Frame::Message(m.clone()).line());
+        if changed && let Some(cut) = line.rfind(' ') {
+            line.replace_range(cut.., " <n>");
+            if !m.headers.is_empty()
+                && let Some(cut) = line[..line.len() - 4].rfind(' ')
+            {
+                line.replace_range(cut..line.len() - 4, " <n>");
+            }
+        }
+        lines.insert(0, line);
+        lines
+    }
+
+    fn header(&self, line: &str) -> String {
+        for random in ["Nats-Pin-Id: "] {
+            if line.starts_with(random) {
+                return format!("{random}<r>\\r\\n");
+            }
+        }
+        self.text(line)
+    }
+
+    /// A consumer created without a name: the server chose one.
+    fn learn_consumer(&mut self, object: &Value) {
+        let created = object["type"] == "io.nats.jetstream.api.v1.consumer_create_response";
+        if let Some(name) = object["name"].as_str()
+            && created
+            && !self.scenario.contains(name)
+        {
+            let number = self.aliases.len();
+            self.alias(name, &format!("<consumer {number}>"));
+        }
+    }
+
+    /// A JSON value, one member a line, keys sorted.
+    fn json(&self, mut value: Value) -> Vec<String> {
+        neutralise(&mut value);
+        let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+        text.lines().map(|line| format!("| {}", self.text(line))).collect()
+    }
+
+    /// One line of text.
+    pub(crate) fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (known, placeholder) in &self.aliases {
+            text = text.replace(known, placeholder);
+        }
+        text = replace_times(&text);
+        replace_reply_subjects(&text)
+    }
+}
+
+/// Replaces the values of members that differ from run to run.
+fn neutralise(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            // What built the server is nobody's business; Sedge may leave both out.
+            members.remove("git_commit");
+            members.remove("go");
+            for (key, value) in members.iter_mut() {
+                let placeholder = match key.as_str() {
+                    "version" | "_nats.ver" => "<version>",
+                    "client_id" => "<cid>",
+                    "port" => "<port>",
+                    "nonce" => "<nonce>",
+                    "xkey" => "<xkey>",
+                    "rtt" | "pause_remaining" | "active" => "<duration>",
+                    "pinned_client_id" => "<r>",
+                    _ => {
+                        neutralise(value);
+                        continue;
+                    }
+                };
+                *value = Value::from(placeholder);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(neutralise),
+        _ => {}
+    }
+}
+
+/// RFC 3339 times in UTC become `<time>`; the zero time is a statement and stays.
+fn replace_times(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, length)) = find_time(rest) {
+        out.push_str(&rest[..at]);
+        let time = &rest[at..at + length];
+        out.push_str(if time.starts_with("0001-") { time } else { "<time>" });
+        rest = &rest[at + length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn find_time(text: &str) -> Option<(usize, usize)> {
+    const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+    let bytes = text.as_bytes();
+    let fits = |window: &[u8]| {
+        window.iter().zip(SHAPE).all(|(b, s)| if *s == b'd' { b.is_ascii_digit() } else { b == s })
+    };
+    let at = bytes.windows(SHAPE.len()).position(fits)?;
+    let mut end = at + SHAPE.len();
+    if bytes.get(end) == Some(&b'.') {
+        end += 1 + bytes[end + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+    }
+    // A time with another ending is cut here too; its ending stays and shows.
+    if bytes.get(end) == Some(&b'Z') {
+        end += 1;
+    }
+    Some((at, end - at))
+}
+
+/// The timestamp in an ack subject and the random end of a flow control subject.
+fn replace_reply_subjects(text: &str) -> String {
+    if !text.contains("$JS.ACK.") && !text.contains("$JS.FC.") {
+        return text.to_owned();
+    }
+    let mut words = Vec::new();
+    for word in text.split(' ') {
+        let mut tokens: Vec<&str> = word.split('.').collect();
+        if word.starts_with("$JS.ACK.") {
+            for token in &mut tokens {
+                if token.len() >= 16 && token.bytes().all(|b| b.is_ascii_digit()) {
+                    *token = "<ts>";
+                }
+            }
+        } else if let Some(last) = tokens.last_mut()
+            && word.starts_with("$JS.FC.")
+        {
+            *last = if last.ends_with("\\r\\n") { "<r>\\r\\n" } else { "<r>" };
+        }
+        words.push(tokens.join("."));
+    }
+    words.join(" ")
+}
