@@ -2,6 +2,7 @@
 #![cfg_attr(not(feature = "server"), no_std)]
 extern crate alloc;
 
+pub mod broker;
 pub mod id;
 pub mod jetstream;
 pub mod limits;

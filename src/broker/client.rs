@@ -1,0 +1,386 @@
+//! Clients: what each of their operations does.
+//!
+//! Owns the order of checks and the exact answers. SUB is [`Broker::client_sub`], PUB is
+//! [`Broker::client_pub`], CONNECT is [`Broker::client_connect`]; timers are in
+//! [`Broker::client_timeout`].
+//!
+//! Source: NATS docs, "Client protocol"; texts and order as nats-server 2.15.1.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::conn::{CloseReason, Conn, Receiver};
+use super::connect::{InfoFor, write_info};
+use super::core::Origin;
+use super::interest::SubId;
+use super::options::Auth;
+use super::{Broker, PubMsg};
+use crate::limits;
+use crate::proto::client::{ClientOp, ParseError};
+use crate::subject;
+use crate::time::Now;
+
+impl Broker {
+    /// One operation of the client in slot `index`. Returns false once it is to be read no
+    /// further.
+    pub(super) fn client_op(&mut self, now: Now, index: u32, op: ClientOp<'_>) -> bool {
+        let Some(client) = self.core.conn(index).and_then(Conn::client) else { return false };
+        if !client.flags.connected
+            && !matches!(self.core.options.auth, Auth::Anyone)
+            && !matches!(op, ClientOp::Connect(_))
+        {
+            self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
+            return false;
+        }
+        match op {
+            ClientOp::Pub { subject, reply, headers, payload } => {
+                self.client_pub(now, index, subject, reply, headers, payload);
+            }
+            ClientOp::Sub { subject, queue, sid } => {
+                self.heard(now, index);
+                self.client_sub(index, subject, queue, sid);
+            }
+            ClientOp::Unsub { sid, max } => {
+                self.heard(now, index);
+                self.client_unsub(index, sid, max);
+            }
+            ClientOp::Ping => {
+                self.heard(now, index);
+                self.client_ping(index);
+            }
+            ClientOp::Pong => {
+                if let Some(conn) = self.core.conn_mut(index) {
+                    conn.pings_out = 0;
+                }
+            }
+            ClientOp::Connect(json) => self.client_connect(index, json),
+            ClientOp::Ignored => {}
+            ClientOp::Err(_) => self.core.close(index, CloseReason::ParseError, true),
+        }
+        self.core.conn(index).is_some_and(|conn| !conn.closing)
+    }
+
+    /// Bytes that are no operation.
+    pub(super) fn client_parse_error(&mut self, index: u32, error: ParseError) {
+        let core = &mut self.core;
+        match error {
+            ParseError::UnknownOperation => {
+                core.fail(index, "Unknown Protocol Operation", CloseReason::ProtocolViolation);
+            }
+            ParseError::BadArguments => core.close(index, CloseReason::ProtocolViolation, true),
+            ParseError::ControlLineTooLong => {
+                core.fail(index, "maximum control line exceeded", CloseReason::MaximumControlLine)
+            }
+            ParseError::PayloadTooLarge => {
+                core.fail(index, "Maximum Payload Violation", CloseReason::MaximumPayload);
+            }
+        }
+    }
+
+    fn heard(&mut self, now: Now, index: u32) {
+        if let Some(conn) = self.core.conn_mut(index) {
+            conn.heard_at = now.instant;
+        }
+    }
+
+    fn client_connect(&mut self, index: u32, json: &[u8]) {
+        let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
+        else {
+            return;
+        };
+        let again = client.flags.connected;
+        client.connect_by = None;
+        if client.connect.merge(json).is_err() {
+            self.core.close(index, CloseReason::ParseError, true);
+            return;
+        }
+        let connect = &client.connect;
+        let authorized = connect.is_authorized(&self.core.options.auth)
+            && connect.account.is_empty()
+            && !connect.new_account;
+        let flags = &mut client.flags;
+        flags.connected = true;
+        flags.verbose = connect.verbose;
+        flags.pedantic = connect.pedantic;
+        flags.echo = connect.echo;
+        flags.headers = connect.headers && self.core.options.headers;
+        flags.no_responders = connect.no_responders;
+        let (headers, verbose, no_responders) = (flags.headers, flags.verbose, flags.no_responders);
+        let protocol = connect.protocol;
+        if let Some(conn) = self.core.conn_mut(index) {
+            conn.bounds.headers = headers;
+        }
+        if again {
+            let subs: alloc::vec::Vec<SubId> = self
+                .core
+                .conns
+                .get_mut(index as usize)
+                .and_then(Conn::client_mut)
+                .map(|client| core::mem::take(&mut client.sids).into_iter().collect())
+                .unwrap_or_default();
+            for sub in subs {
+                self.core.remove_sub(sub);
+            }
+        }
+        if !authorized {
+            self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
+        } else if !(0..=1).contains(&protocol) {
+            self.core.fail(index, "invalid client protocol", CloseReason::BadClientProtocolVersion);
+        } else if no_responders && !headers {
+            self.core.fail(
+                index,
+                "no responders requires headers support",
+                CloseReason::NoRespondersRequiresHeaders,
+            );
+        } else if verbose {
+            self.core.send(index, b"+OK\r\n");
+        }
+    }
+
+    fn client_ping(&mut self, index: u32) {
+        self.core.send(index, b"PONG\r\n");
+        let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
+        let cid = conn.cid;
+        let Some(client) = conn.client_mut() else { return };
+        if client.flags.connected && !client.flags.told_connect_info {
+            client.flags.told_connect_info = true;
+            if client.connect.protocol >= 1 {
+                let ip = client.ip();
+                let options = core::mem::take(&mut self.core.options);
+                let to =
+                    InfoFor { client_id: cid, client_ip: &ip, connect_info: true, ldm: self.ldm };
+                self.core.send_with(index, |out| write_info(out, &options, to));
+                self.core.options = options;
+            }
+        }
+    }
+
+    /// SUB. A duplicate `sid` keeps the first subscription and is not an error.
+    fn client_sub(&mut self, index: u32, subject: &[u8], queue: &[u8], sid: &[u8]) {
+        let max_tokens = self.core.options.max_sub_tokens;
+        let max_subs = self.core.options.max_subscriptions;
+        let hash = self.core.sid_hash(sid);
+        let Some(client) = self.core.conns.get(index as usize).and_then(Conn::client) else {
+            return;
+        };
+        let verbose = client.flags.verbose;
+        if max_tokens > 0 && subject::tokens(subject).count() > max_tokens {
+            let text = format!(
+                "Permissions Violation for Subscription to {}, too many tokens",
+                quoted(subject)
+            );
+            self.core.error(index, &text);
+            return;
+        }
+        if max_subs > 0 && client.sids.len() >= max_subs {
+            self.core.error(index, "maximum subscriptions exceeded");
+            return;
+        }
+        if queue == b"_sys_" {
+            let text = format!(
+                "Permissions Violation for Subscription to {} using queue {}",
+                quoted(subject),
+                quoted(queue)
+            );
+            self.core.error(index, &text);
+            return;
+        }
+        let subs = &self.core.subs;
+        let known = client.sids.find(hash, |id| is_sid(subs, *id, sid)).is_some();
+        if !known {
+            if !subject::is_valid(subject) {
+                self.core.error(index, "Invalid Subject");
+                return;
+            }
+            let receiver = Receiver::Client { conn: index, sid: sid.into(), delivered: 0, max: 0 };
+            let id = self.core.add_sub(subject, queue, receiver);
+            let hasher = self.core.sid_hasher.clone();
+            let subs = &self.core.subs;
+            if let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
+            {
+                client.sids.insert_unique(hash, id, |id| sid_hash_of(subs, *id, &hasher));
+            }
+        }
+        if verbose {
+            self.core.send(index, b"+OK\r\n");
+        }
+    }
+
+    /// UNSUB, now or after `max` deliveries in all.
+    fn client_unsub(&mut self, index: u32, sid: &[u8], max: Option<u64>) {
+        let hash = self.core.sid_hash(sid);
+        let Some(client) = self.core.conns.get(index as usize).and_then(Conn::client) else {
+            return;
+        };
+        let verbose = client.flags.verbose;
+        let subs = &self.core.subs;
+        let known = client.sids.find(hash, |id| is_sid(subs, *id, sid)).copied();
+        if let Some(id) = known {
+            let mut ends = true;
+            if let Some(sub) = self.core.subs.get_mut(id.0 as usize) {
+                if let Receiver::Client { delivered, max: limit, .. } = &mut sub.receiver {
+                    *limit = max.unwrap_or(0);
+                    ends = max.is_none_or(|max| *delivered >= max);
+                }
+            }
+            if ends {
+                self.core.end_client_sub(id);
+            }
+        }
+        if verbose {
+            self.core.send(index, b"+OK\r\n");
+        }
+    }
+
+    /// PUB and HPUB.
+    fn client_pub(
+        &mut self,
+        now: Now,
+        index: u32,
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) {
+        let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
+        conn.heard_at = now.instant;
+        conn.msgs_in += 1;
+        conn.bytes_in += (headers.len() + payload.len()) as u64;
+        let Some(client) = conn.client() else { return };
+        let flags = client.flags;
+        if !reply.is_empty() && is_reserved_reply(reply) {
+            let text = format!("Permissions Violation for Publish with Reply of {}", quoted(reply));
+            self.core.error(index, &text);
+            return;
+        }
+        if is_reserved_subject(subject) {
+            let text = format!("Permissions Violation for Publish to {}", quoted(subject));
+            self.core.error(index, &text);
+            return;
+        }
+        if flags.pedantic && !subject::is_valid_literal(subject) {
+            self.core.error(index, "Invalid Publish Subject");
+        }
+        if flags.verbose {
+            self.core.send(index, b"+OK\r\n");
+        }
+        let origin = Origin::Client { conn: index, echo: flags.echo };
+        let msg = PubMsg { subject, reply, headers, payload };
+        let delivered = self.publish(now, origin, msg);
+        if !delivered && flags.no_responders && !reply.is_empty() {
+            self.core.no_responders(index, subject, reply);
+        }
+    }
+
+    /// A client's deadline passed: authentication, or a PING is due.
+    pub(super) fn client_timeout(&mut self, now: Now, index: u32) {
+        let interval = self.core.options.ping_interval;
+        let ping_max = self.core.options.ping_max;
+        let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
+        if let Some(client) = conn.client_mut() {
+            if client.connect_by.is_some_and(|at| at <= now.instant) {
+                self.core.fail(index, "Authentication Timeout", CloseReason::AuthenticationTimeout);
+                return;
+            }
+        }
+        if conn.ping_at > now.instant {
+            return;
+        }
+        conn.ping_at = now.instant + interval;
+        // The first PING, out as soon as a client is settled, measures the round trip; after
+        // it a client that is heard needs none.
+        let quiet = now.instant.since(conn.heard_at) >= interval;
+        let first = conn.pings_sent == 0;
+        if !first && !quiet && conn.pings_out == 0 {
+            return;
+        }
+        if conn.pings_out >= ping_max {
+            self.core.fail(index, "Stale Connection", CloseReason::StaleConnection);
+            return;
+        }
+        conn.pings_out += 1;
+        conn.pings_sent += 1;
+        self.core.send(index, b"PING\r\n");
+    }
+}
+
+fn is_sid(subs: &slab::Slab<super::conn::Sub>, id: SubId, sid: &[u8]) -> bool {
+    matches!(
+        subs.get(id.0 as usize).map(|sub| &sub.receiver),
+        Some(Receiver::Client { sid: theirs, .. }) if **theirs == *sid
+    )
+}
+
+fn sid_hash_of(
+    subs: &slab::Slab<super::conn::Sub>,
+    id: SubId,
+    hasher: &foldhash::fast::FixedState,
+) -> u64 {
+    use core::hash::BuildHasher;
+    match subs.get(id.0 as usize).map(|sub| &sub.receiver) {
+        Some(Receiver::Client { sid, .. }) => hasher.hash_one(&**sid),
+        Some(Receiver::Leaf { .. } | Receiver::Js(_)) | None => 0,
+    }
+}
+
+/// Replies that clients may not ask for: the server uses them to find its own way back.
+fn is_reserved_reply(reply: &[u8]) -> bool {
+    match reply.first() {
+        Some(b'_') => reply.starts_with(b"_R_.") || reply.starts_with(b"_GR_."),
+        Some(b'$') => {
+            reply.starts_with(b"$GR.")
+                || (reply.starts_with(b"$JS.ACK.") && reply.len() > b"$JS.ACK.".len())
+        }
+        _ => false,
+    }
+}
+
+/// Subjects that clients may not publish to.
+fn is_reserved_subject(subject: &[u8]) -> bool {
+    match subject.first() {
+        Some(b'_') => subject.starts_with(b"_GR_."),
+        Some(b'$') => subject.starts_with(b"$GR.") || subject.starts_with(b"$NRG."),
+        _ => false,
+    }
+}
+
+/// `text` in double quotes, escaped as Go's `%q` does it.
+pub(super) fn quoted(text: &[u8]) -> String {
+    use core::fmt::Write;
+    let mut out = String::from("\"");
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            // Writing to a String cannot fail.
+            let _ = match character {
+                '"' => out.write_str("\\\""),
+                '\\' => out.write_str("\\\\"),
+                '\n' => out.write_str("\\n"),
+                '\r' => out.write_str("\\r"),
+                '\t' => out.write_str("\\t"),
+                '\u{7}' => out.write_str("\\a"),
+                '\u{8}' => out.write_str("\\b"),
+                '\u{b}' => out.write_str("\\v"),
+                '\u{c}' => out.write_str("\\f"),
+                control if (control as u32) < 0x20 || control as u32 == 0x7f => {
+                    write!(out, "\\x{:02x}", control as u32)
+                }
+                other => out.write_char(other),
+            };
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// When the first PING to a new connection is due: soon, and not all at once.
+pub(super) fn first_ping_delay(
+    interval: core::time::Duration,
+    rng: &mut crate::id::Rng,
+) -> core::time::Duration {
+    let base = interval.min(limits::FIRST_PING_DELAY);
+    let jitter = rng.below(crate::time::nanos(base) / 5);
+    base + core::time::Duration::from_nanos(jitter)
+}

@@ -1,0 +1,241 @@
+//! Connections and subscriptions: the tables of the broker.
+//!
+//! Owns what is known of each connection and of each subscription. Does not own what an
+//! operation does with them: [`super::client`] and [`super::leaf`] do.
+//!
+//! # Invariants
+//! - A [`ConnId`] whose generation differs from the slot's refers to nothing.
+//! - A client's `sids` hold exactly the subscriptions whose receiver names it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use hashbrown::HashTable;
+
+use super::connect::Connect;
+use super::interest::SubId;
+use super::leaf::Leaf;
+use super::outbox::Outbox;
+use crate::id::ConnId;
+use crate::jetstream::host::Target;
+use crate::proto::client::Bounds;
+use crate::time::Instant;
+
+/// Why a connection ended, as `/connz` and DISCONNECT events spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed, or its socket failed.
+    ClientClosed,
+    /// Bad credentials.
+    AuthenticationFailure,
+    /// No CONNECT in time.
+    AuthenticationTimeout,
+    /// `max_connections`.
+    MaximumConnections,
+    /// `max_payload`.
+    MaximumPayload,
+    /// `max_control_line`.
+    MaximumControlLine,
+    /// Unknown operation or wrong arguments.
+    ProtocolViolation,
+    /// The client sent `-ERR`.
+    ParseError,
+    /// CONNECT with a protocol other than 0 and 1.
+    BadClientProtocolVersion,
+    /// `no_responders` without `headers`.
+    NoRespondersRequiresHeaders,
+    /// Missed PONGs.
+    StaleConnection,
+    /// `max_pending`.
+    SlowConsumerPendingBytes,
+    /// `write_deadline`.
+    SlowConsumerWriteDeadline,
+    /// Reading or writing failed, or the peer went away.
+    ReadError,
+    /// The server stops.
+    ServerShutdown,
+    /// A leaf link's own end: its remote says why in a notice of its own.
+    LeafLink,
+}
+
+impl CloseReason {
+    /// The text of nats-server.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "Client Closed",
+            Self::AuthenticationFailure => "Authentication Failure",
+            Self::AuthenticationTimeout => "Authentication Timeout",
+            Self::MaximumConnections => "Maximum Connections Exceeded",
+            Self::MaximumPayload => "Maximum Message Payload Exceeded",
+            Self::MaximumControlLine => "Maximum Control Line Exceeded",
+            Self::ProtocolViolation => "Protocol Violation",
+            Self::ParseError => "Parse Error",
+            Self::BadClientProtocolVersion => "Bad Client Protocol Version",
+            Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
+            Self::StaleConnection => "Stale Connection",
+            Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
+            Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
+            Self::ReadError => "Read Error",
+            Self::ServerShutdown => "Server Shutdown",
+            Self::LeafLink => "Leaf Link Closed",
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    /// `client_id` of INFO: counts up, never reused.
+    pub(super) cid: u64,
+    pub(super) kind: Kind,
+    pub(super) outbox: Outbox,
+    /// The front of an operation that has not arrived whole.
+    pub(super) partial: Vec<u8>,
+    pub(super) bounds: Bounds,
+    /// Already listed for writing in this turn.
+    pub(super) dirty: bool,
+    /// Set once it is to end: nothing more is read from it or appended for it.
+    pub(super) closing: bool,
+    /// More than `DELIVERY_BACKLOG_BYTES` are waiting.
+    pub(super) backlogged: bool,
+    /// When it must have taken some of its bytes, while there are any the socket refused.
+    pub(super) write_by: Option<Instant>,
+    /// The entry in the broker's timers that stands for this connection; others are stale.
+    pub(super) timer_at: Option<Instant>,
+    /// When the next PING or stale check is due.
+    pub(super) ping_at: Instant,
+    pub(super) pings_out: u32,
+    pub(super) pings_sent: u64,
+    /// The last message, SUB, UNSUB or PING from it.
+    pub(super) heard_at: Instant,
+    pub(super) msgs_in: u64,
+    pub(super) bytes_in: u64,
+    pub(super) msgs_out: u64,
+    pub(super) bytes_out: u64,
+}
+
+/// What is on the other end.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Client(Client),
+    Leaf(Box<Leaf>),
+}
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// `host:port` of the peer.
+    pub(super) peer: Box<str>,
+    /// What CONNECT said, boxed: most of it is looked at once.
+    pub(super) connect: Box<Connect>,
+    /// The flags of CONNECT that each message needs.
+    pub(super) flags: Flags,
+    pub(super) sids: HashTable<SubId>,
+    /// By when CONNECT must have come, where it must.
+    pub(super) connect_by: Option<Instant>,
+}
+
+/// What each message asks about a client.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "CONNECT is a set of switches")]
+pub(super) struct Flags {
+    pub(super) verbose: bool,
+    pub(super) pedantic: bool,
+    pub(super) echo: bool,
+    pub(super) headers: bool,
+    pub(super) no_responders: bool,
+    /// CONNECT was seen.
+    pub(super) connected: bool,
+    /// The INFO that follows the first PONG was sent, or never will be.
+    pub(super) told_connect_info: bool,
+}
+
+impl Client {
+    pub(super) fn new(peer: &str, connect_by: Option<Instant>) -> Self {
+        let connect = Connect::default();
+        let flags = Flags {
+            verbose: connect.verbose,
+            pedantic: connect.pedantic,
+            echo: connect.echo,
+            headers: false,
+            no_responders: false,
+            connected: false,
+            told_connect_info: false,
+        };
+        Self {
+            peer: peer.into(),
+            connect: Box::new(connect),
+            flags,
+            sids: HashTable::new(),
+            connect_by,
+        }
+    }
+
+    /// The address without the port.
+    pub(super) fn ip(&self) -> String {
+        let host = self.peer.rsplit_once(':').map_or(&*self.peer, |(host, _)| host);
+        String::from(host.trim_start_matches('[').trim_end_matches(']'))
+    }
+}
+
+impl Conn {
+    pub(super) fn client(&self) -> Option<&Client> {
+        match &self.kind {
+            Kind::Client(client) => Some(client),
+            Kind::Leaf(_) => None,
+        }
+    }
+
+    pub(super) fn client_mut(&mut self) -> Option<&mut Client> {
+        match &mut self.kind {
+            Kind::Client(client) => Some(client),
+            Kind::Leaf(_) => None,
+        }
+    }
+
+    /// When [`super::Broker::handle_timeout`] must look at it.
+    pub(super) fn deadline(&self) -> Instant {
+        let mut deadline = self.ping_at;
+        if let Some(at) = self.write_by {
+            deadline = deadline.min(at);
+        }
+        if let Some(at) = self.client().and_then(|client| client.connect_by) {
+            deadline = deadline.min(at);
+        }
+        deadline
+    }
+}
+
+/// One subscription.
+#[derive(Debug)]
+pub(super) struct Sub {
+    pub(super) subject: Box<[u8]>,
+    /// Empty: plain.
+    pub(super) queue: Box<[u8]>,
+    pub(super) receiver: Receiver,
+}
+
+/// Who is behind a subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// A client.
+    Client {
+        /// Slot of the connection.
+        conn: u32,
+        /// As the client calls it.
+        sid: Box<[u8]>,
+        /// Messages so far.
+        delivered: u64,
+        /// Ends after this many; 0: never.
+        max: u64,
+    },
+    /// The interest of a leaf peer; its weight is kept by the leaf.
+    Leaf {
+        /// Slot of the connection.
+        conn: u32,
+    },
+    /// JetStream.
+    Js(Target),
+}

@@ -1,0 +1,610 @@
+//! Routing: from a message to the outboxes of its receivers.
+//!
+//! Owns the tables (connections, subscriptions, interest) and everything a delivery touches.
+//! It is the [`Host`] JetStream sees. Does not own the state machines that decide what an
+//! operation means.
+//!
+//! # Invariants
+//! - A message reaches each plain subscription once, one member of each queue group, and
+//!   each leaf connection and JetStream target at most once.
+//! - Nothing is delivered while a JetStream call is under way: what JetStream publishes for
+//!   JetStream waits in `deferred` until the call has returned.
+
+use alloc::boxed::Box;
+use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+use slab::Slab;
+
+use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
+use super::interest::{Interest, SubId};
+use super::leaf::LeafHits;
+use super::options::Options;
+use super::outbox::Pool;
+use super::{Notice, Output};
+use crate::id::{ConnId, Rng};
+use crate::jetstream::host::{Host, JsNotice, Listeners, Target};
+use crate::jetstream::storage::StoreRequest;
+use crate::limits::DELIVERY_BACKLOG_BYTES;
+use crate::proto::client::{write_err, write_msg};
+use crate::time::{Duration, Instant, Now};
+
+/// A message under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Msg<'a> {
+    /// Whose subscribers get it.
+    pub(super) to: &'a [u8],
+    /// The subject they see.
+    pub(super) subject: &'a [u8],
+    pub(super) reply: &'a [u8],
+    pub(super) headers: &'a [u8],
+    pub(super) payload: &'a [u8],
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin<'a> {
+    /// JetStream or the server.
+    Server,
+    /// A client: the slot, and whether it wants its own messages back.
+    Client { conn: u32, echo: bool },
+    /// A leaf peer: the slot, and the queue groups it asks to be served (`None` of them
+    /// unless listed).
+    Leaf { conn: u32, queues: &'a [&'a [u8]] },
+}
+
+/// A message of ours for JetStream, kept until the call that made it has returned.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub(super) target: Target,
+    pub(super) subject: Box<[u8]>,
+    pub(super) reply: Box<[u8]>,
+    pub(super) headers: Box<[u8]>,
+    pub(super) payload: Box<[u8]>,
+}
+
+/// Tables and everything a delivery touches.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) options: Options,
+    pub(super) interest: Interest,
+    pub(super) conns: Slab<Conn>,
+    pub(super) subs: Slab<Sub>,
+    pub(super) pool: Pool,
+    /// Connections with something to write, each once.
+    pub(super) dirty: Vec<ConnId>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    pub(super) rng: Rng,
+    pub(super) sid_hasher: FixedState,
+    pub(super) next_cid: u64,
+    pub(super) next_generation: u32,
+    pub(super) clients: usize,
+    pub(super) now: Now,
+    pub(super) deferred: VecDeque<Deferred>,
+    /// Leaf connections whose interest must hear of a change.
+    pub(super) leafs: Vec<u32>,
+    pub(super) leaf_hits: LeafHits,
+    pub(super) leaf_configured: bool,
+    targets: Vec<Target>,
+    finished: Vec<SubId>,
+    watched: HashSet<Box<[u8]>, FixedState>,
+    /// Watched subjects whose literal interest changed.
+    pub(super) changed: Vec<Box<[u8]>>,
+    backlogged: usize,
+    /// A backlog went since JetStream was last told.
+    pub(super) drained: bool,
+    /// The bytes the receivers of this read batch have waiting, at most: what a fast
+    /// producer is held back by.
+    pub(super) pressure: usize,
+    scratch: Vec<u8>,
+}
+
+impl Core {
+    pub(super) fn new(options: Options, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let hash_seed = rng.next_u64();
+        Self {
+            options,
+            interest: Interest::new(hash_seed),
+            conns: Slab::new(),
+            subs: Slab::new(),
+            pool: Pool::default(),
+            dirty: Vec::new(),
+            outputs: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            rng,
+            sid_hasher: FixedState::with_seed(hash_seed),
+            next_cid: 5,
+            next_generation: 1,
+            clients: 0,
+            now: Now::default(),
+            deferred: VecDeque::new(),
+            leafs: Vec::new(),
+            leaf_hits: LeafHits::default(),
+            leaf_configured: false,
+            targets: Vec::new(),
+            finished: Vec::new(),
+            watched: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
+            changed: Vec::new(),
+            backlogged: 0,
+            drained: false,
+            pressure: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    // --- Connections ---
+
+    pub(super) fn conn(&self, index: u32) -> Option<&Conn> {
+        self.conns.get(index as usize)
+    }
+
+    pub(super) fn conn_mut(&mut self, index: u32) -> Option<&mut Conn> {
+        self.conns.get_mut(index as usize)
+    }
+
+    /// Makes sure that a timer stands for the connection's next deadline. A deadline that
+    /// moved back is found out when the timer fires.
+    pub(super) fn arm(&mut self, index: u32) {
+        let soon = self.now.instant + Duration::from_millis(1);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        // A deadline in the past must not spin.
+        let at = conn.deadline().max(soon);
+        if conn.closing || conn.timer_at.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        conn.timer_at = Some(at);
+        self.timers.push(Reverse((at, conn.id)));
+    }
+
+    /// Appends bytes for a connection and lists it for writing.
+    pub(super) fn send(&mut self, index: u32, bytes: &[u8]) {
+        self.send_with(index, |out| out.extend_from_slice(bytes));
+    }
+
+    /// Lets `write` append bytes for a connection, and lists it for writing.
+    pub(super) fn send_with(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if conn.closing {
+            return;
+        }
+        write(conn.outbox.tail(&mut self.pool));
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(conn.id);
+        }
+        let waiting = conn.outbox.len();
+        self.pressure = self.pressure.max(waiting);
+        if waiting > DELIVERY_BACKLOG_BYTES {
+            if !conn.backlogged {
+                conn.backlogged = true;
+                self.backlogged += 1;
+            }
+            if waiting > self.options.max_pending {
+                self.close(index, CloseReason::SlowConsumerPendingBytes, false);
+            }
+        }
+    }
+
+    /// After a connection's bytes were written: how many, and is the socket full?
+    pub(super) fn transmitted(&mut self, index: u32, count: usize) {
+        let deadline = self.now.instant + self.options.write_deadline;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.bytes_out += count as u64;
+        conn.outbox.advance(count, &mut self.pool);
+        if conn.backlogged && conn.outbox.len() <= DELIVERY_BACKLOG_BYTES / 2 {
+            conn.backlogged = false;
+            self.backlogged -= 1;
+            self.drained = true;
+        }
+        if conn.outbox.is_empty() {
+            conn.write_by = None;
+        } else if conn.write_by.is_none() || count > 0 {
+            conn.write_by = Some(deadline);
+            self.arm(index);
+        }
+    }
+
+    /// `-ERR 'text'`, the connection stays.
+    pub(super) fn error(&mut self, index: u32, text: &str) {
+        self.send_with(index, |out| write_err(out, text));
+    }
+
+    /// `-ERR 'text'` and the end.
+    pub(super) fn fail(&mut self, index: u32, text: &str, reason: CloseReason) {
+        self.error(index, text);
+        self.close(index, reason, true);
+    }
+
+    /// Ends a connection: its interest goes at once, what waits for it is written first if
+    /// `flush`.
+    pub(super) fn close(&mut self, index: u32, reason: CloseReason, flush: bool) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if conn.closing {
+            return;
+        }
+        conn.closing = true;
+        conn.partial = Vec::new();
+        if conn.backlogged {
+            conn.backlogged = false;
+            self.backlogged -= 1;
+            self.drained = true;
+        }
+        if !flush {
+            conn.outbox.clear(&mut self.pool);
+        }
+        let id = conn.id;
+        if matches!(
+            reason,
+            CloseReason::SlowConsumerPendingBytes | CloseReason::SlowConsumerWriteDeadline
+        ) {
+            let text = alloc::format!("{} - {}", self.conn_name(index), reason.text());
+            self.outputs.push_back(Output::Notice(Notice::warn(text)));
+        }
+        self.outputs.push_back(Output::Close { conn: id, flush, reason });
+        self.drop_interest_of(index);
+    }
+
+    /// `host:port - cid:N`, as nats-server begins log lines about a connection.
+    pub(super) fn conn_name(&self, index: u32) -> String {
+        match self.conn(index) {
+            Some(Conn { kind: Kind::Client(client), cid, .. }) => {
+                alloc::format!("{} - cid:{cid}", client.peer)
+            }
+            Some(Conn { kind: Kind::Leaf(_), cid, .. }) => alloc::format!("lid:{cid}"),
+            None => String::new(),
+        }
+    }
+
+    fn drop_interest_of(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let subs: Vec<SubId> = match &mut conn.kind {
+            Kind::Client(client) => core::mem::take(&mut client.sids).into_iter().collect(),
+            Kind::Leaf(leaf) => leaf.take_subs(),
+        };
+        for sub in subs {
+            self.remove_sub(sub);
+        }
+    }
+
+    /// Forgets a connection; the shell has closed its socket.
+    pub(super) fn remove_conn(&mut self, id: ConnId) {
+        if self.conn(id.index).is_none_or(|conn| conn.id != id) {
+            return;
+        }
+        if let Some(conn) = self.conn_mut(id.index) {
+            conn.closing = true;
+        }
+        self.drop_interest_of(id.index);
+        let mut conn = self.conns.remove(id.index as usize);
+        if conn.backlogged {
+            self.backlogged -= 1;
+            self.drained = true;
+        }
+        conn.outbox.clear(&mut self.pool);
+        match conn.kind {
+            Kind::Client(_) => self.clients -= 1,
+            Kind::Leaf(_) => self.leafs.retain(|&leaf| leaf != id.index),
+        }
+    }
+
+    // --- Subscriptions ---
+
+    /// Adds a subscription to the tables and the interest, and tells who must hear of it.
+    pub(super) fn add_sub(&mut self, subject: &[u8], queue: &[u8], receiver: Receiver) -> SubId {
+        let from_leaf = match receiver {
+            Receiver::Leaf { conn } => Some(conn),
+            Receiver::Client { .. } | Receiver::Js(_) => None,
+        };
+        let sub = Sub { subject: subject.into(), queue: queue.into(), receiver };
+        let id = SubId(u32::try_from(self.subs.insert(sub)).unwrap_or(u32::MAX));
+        self.interest.insert(subject, queue, id);
+        self.note_change(subject);
+        self.leaf_interest_changed(subject, queue, from_leaf, true);
+        id
+    }
+
+    /// Removes a subscription. The client's `sids` must not hold it any more.
+    pub(super) fn remove_sub(&mut self, id: SubId) {
+        let Some(sub) = self.subs.try_remove(id.0 as usize) else { return };
+        self.interest.remove(&sub.subject, &sub.queue, id);
+        self.note_change(&sub.subject);
+        let from_leaf = match sub.receiver {
+            Receiver::Leaf { conn } => Some(conn),
+            Receiver::Client { .. } | Receiver::Js(_) => None,
+        };
+        self.leaf_interest_changed(&sub.subject, &sub.queue, from_leaf, false);
+    }
+
+    /// Removes a client's subscription wherever it is listed.
+    pub(super) fn end_client_sub(&mut self, id: SubId) {
+        let Some(Sub { receiver: Receiver::Client { conn, sid, .. }, .. }) =
+            self.subs.get(id.0 as usize)
+        else {
+            return;
+        };
+        let hash = self.sid_hash(sid);
+        let conn = *conn;
+        if let Some(client) = self.conns.get_mut(conn as usize).and_then(Conn::client_mut) {
+            if let Ok(entry) = client.sids.find_entry(hash, |&other| other == id) {
+                entry.remove();
+            }
+        }
+        self.remove_sub(id);
+    }
+
+    pub(super) fn sid_hash(&self, sid: &[u8]) -> u64 {
+        use core::hash::BuildHasher;
+        self.sid_hasher.hash_one(sid)
+    }
+
+    fn note_change(&mut self, subject: &[u8]) {
+        if let Some(watched) = self.watched.get(subject) {
+            if self.changed.last() != Some(watched) {
+                self.changed.push(watched.clone());
+            }
+        }
+    }
+
+    // --- Delivery ---
+
+    /// Delivers to all receivers but JetStream, whose targets are appended to `targets`.
+    /// Says whether anybody received it.
+    pub(super) fn route(
+        &mut self,
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<Target>,
+    ) -> bool {
+        let found = self.interest.find(msg.to);
+        let mut delivered = false;
+        for &sub in &found.matches().plain {
+            delivered |= self.deliver_to(sub, origin, msg, targets, None);
+        }
+        for group in &found.matches().queues {
+            if let Origin::Leaf { queues, .. } = origin {
+                if !queues.iter().any(|queue| **queue == *group.queue) {
+                    continue;
+                }
+            }
+            delivered |= self.deliver_to_one(&group.members, &group.queue, origin, msg, targets);
+        }
+        self.interest.recycle(found);
+        if !self.leaf_hits.is_empty() {
+            delivered |= self.deliver_to_leafs(origin, msg);
+        }
+        while let Some(sub) = self.finished.pop() {
+            self.end_client_sub(sub);
+        }
+        delivered
+    }
+
+    /// One member of a queue group: a random local one that takes it, else one behind a
+    /// leaf connection.
+    fn deliver_to_one(
+        &mut self,
+        members: &[SubId],
+        queue: &[u8],
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<Target>,
+    ) -> bool {
+        let start = self.rng.index(members.len());
+        let (before, after) = members.split_at_checked(start).unwrap_or((members, &[]));
+        let mut fallback = None;
+        for &member in after.iter().chain(before) {
+            if matches!(
+                self.subs.get(member.0 as usize),
+                Some(Sub { receiver: Receiver::Leaf { .. }, .. })
+            ) {
+                fallback = fallback.or(Some(member));
+                continue;
+            }
+            if self.deliver_to(member, origin, msg, targets, Some(queue)) {
+                return true;
+            }
+        }
+        fallback.is_some_and(|member| self.deliver_to(member, origin, msg, targets, Some(queue)))
+    }
+
+    fn deliver_to(
+        &mut self,
+        id: SubId,
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<Target>,
+        queue: Option<&[u8]>,
+    ) -> bool {
+        let Some(sub) = self.subs.get_mut(id.0 as usize) else { return false };
+        match &mut sub.receiver {
+            Receiver::Js(target) => {
+                if !targets.contains(target) {
+                    targets.push(*target);
+                }
+                true
+            }
+            Receiver::Leaf { conn } => {
+                let conn = *conn;
+                if matches!(origin, Origin::Leaf { conn: from, .. } if from == conn) {
+                    return false;
+                }
+                self.leaf_hits.add(conn, queue);
+                // Whether it counts is known once it was written.
+                true
+            }
+            Receiver::Client { conn: index, sid, delivered, max } => {
+                let index = *index;
+                if matches!(origin, Origin::Client { conn, echo: false } if conn == index) {
+                    return false;
+                }
+                let Some(conn) = self.conns.get_mut(index as usize) else { return false };
+                let Kind::Client(client) = &conn.kind else { return false };
+                if conn.closing || (*max > 0 && *delivered >= *max) {
+                    return false;
+                }
+                *delivered += 1;
+                if *max > 0 && *delivered >= *max {
+                    self.finished.push(id);
+                }
+                let headers = if client.flags.headers { msg.headers } else { &[] };
+                conn.msgs_out += 1;
+                let out = conn.outbox.tail(&mut self.pool);
+                write_msg(out, msg.subject, sid, msg.reply, headers, msg.payload);
+                if !conn.dirty {
+                    conn.dirty = true;
+                    self.dirty.push(conn.id);
+                }
+                let waiting = conn.outbox.len();
+                self.pressure = self.pressure.max(waiting);
+                if waiting > DELIVERY_BACKLOG_BYTES {
+                    self.note_backlog(index, waiting);
+                }
+                true
+            }
+        }
+    }
+
+    #[cold]
+    fn note_backlog(&mut self, index: u32, waiting: usize) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if !conn.backlogged {
+            conn.backlogged = true;
+            self.backlogged += 1;
+        }
+        if waiting > self.options.max_pending {
+            self.close(index, CloseReason::SlowConsumerPendingBytes, false);
+        }
+    }
+
+    /// Answers a request nobody received, if its sender asked for that: a 503 to the plain
+    /// subscription of the same connection that waits for the reply.
+    pub(super) fn no_responders(&mut self, index: u32, subject: &[u8], reply: &[u8]) {
+        let found = self.interest.find(reply);
+        let waiting = found.matches().plain.iter().copied().find(|sub| {
+            matches!(
+                self.subs.get(sub.0 as usize),
+                Some(Sub { receiver: Receiver::Client { conn, .. }, .. }) if *conn == index
+            )
+        });
+        self.interest.recycle(found);
+        let Some(Sub { receiver: Receiver::Client { sid, .. }, .. }) =
+            waiting.and_then(|sub| self.subs.get(sub.0 as usize))
+        else {
+            return;
+        };
+        let sid = sid.clone();
+        let mut headers = core::mem::take(&mut self.scratch);
+        headers.clear();
+        crate::proto::headers::write_status(&mut headers, "503", &[("Nats-Subject", subject)]);
+        self.send_with(index, |out| write_msg(out, reply, &sid, b"", &headers, b""));
+        self.scratch = headers;
+    }
+}
+
+impl Host for Core {
+    fn subscribe(&mut self, subject: &[u8], target: Target) {
+        let (plain, _) = self.interest.literal(subject);
+        let known = plain.iter().any(|sub| {
+            self.subs.get(sub.0 as usize).is_some_and(|sub| sub.receiver == Receiver::Js(target))
+        });
+        if !known {
+            self.add_sub(subject, b"", Receiver::Js(target));
+        }
+    }
+
+    fn unsubscribe(&mut self, subject: &[u8], target: Target) {
+        let (plain, _) = self.interest.literal(subject);
+        let known = plain.iter().copied().find(|sub| {
+            self.subs.get(sub.0 as usize).is_some_and(|sub| sub.receiver == Receiver::Js(target))
+        });
+        if let Some(sub) = known {
+            self.remove_sub(sub);
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        to: &[u8],
+        subject: &[u8],
+        reply: &[u8],
+        headers: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let mut targets = core::mem::take(&mut self.targets);
+        let msg = Msg { to, subject, reply, headers, payload };
+        let delivered = self.route(Origin::Server, &msg, &mut targets);
+        for target in targets.drain(..) {
+            self.deferred.push_back(Deferred {
+                target,
+                subject: subject.into(),
+                reply: reply.into(),
+                headers: headers.into(),
+                payload: payload.into(),
+            });
+        }
+        self.targets = targets;
+        delivered
+    }
+
+    fn literal_listeners(&self, subject: &[u8], queue: &[u8]) -> Listeners {
+        let (plain, queues) = self.interest.literal(subject);
+        Listeners {
+            plain: !plain.is_empty(),
+            queue: queues.iter().any(|group| *group.queue == *queue),
+        }
+    }
+
+    fn has_interest(&mut self, subject: &[u8]) -> bool {
+        let found = self.interest.find(subject);
+        let any = !found.matches().is_empty();
+        self.interest.recycle(found);
+        any
+    }
+
+    fn watch(&mut self, subject: &[u8]) {
+        self.watched.insert(subject.into());
+    }
+
+    fn unwatch(&mut self, subject: &[u8]) {
+        self.watched.remove(subject);
+    }
+
+    fn is_backlogged(&mut self, subject: &[u8]) -> bool {
+        if self.backlogged == 0 {
+            return false;
+        }
+        let found = self.interest.find(subject);
+        let matches = found.matches();
+        let behind = |sub: &SubId| match self.subs.get(sub.0 as usize).map(|sub| &sub.receiver) {
+            Some(Receiver::Client { conn, .. } | Receiver::Leaf { conn }) => {
+                self.conns.get(*conn as usize).is_some_and(|conn| conn.backlogged)
+            }
+            Some(Receiver::Js(_)) | None => false,
+        };
+        let any = matches.plain.iter().any(behind)
+            || matches.queues.iter().any(|group| group.members.iter().any(behind));
+        self.interest.recycle(found);
+        any
+    }
+
+    fn store(&mut self, request: StoreRequest) {
+        self.outputs.push_back(Output::Store(request));
+    }
+
+    fn notice(&mut self, notice: JsNotice) {
+        self.outputs.push_back(Output::Notice(match notice {
+            JsNotice::Info(text) => Notice::info(text),
+            JsNotice::Warn(text) => Notice::warn(text),
+            JsNotice::Error(text) => Notice::error(text),
+        }));
+    }
+
+    fn has_leafs(&self) -> bool {
+        self.leaf_configured
+    }
+}

@@ -1,0 +1,99 @@
+//! What a broker is told once, at its start.
+
+use alloc::string::String;
+
+use crate::limits;
+use crate::time::Duration;
+
+/// Settings of the broker; the shell makes them from the configuration. Names and defaults
+/// are nats-server's.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `server_id` in INFO: a server nkey, new on each start.
+    pub server_id: String,
+    /// `server_name`; the id unless set.
+    pub server_name: String,
+    /// `host` and `port` in INFO: what is listened on, or `client_advertise`.
+    pub host: String,
+    /// See [`Options::host`].
+    pub port: u16,
+    /// Header and payload of one message, in bytes.
+    pub max_payload: usize,
+    /// Argument text of one operation, in bytes.
+    pub max_control_line: usize,
+    /// Bytes waiting for one connection.
+    pub max_pending: usize,
+    /// Clients at once.
+    pub max_connections: usize,
+    /// Subscriptions of one connection; 0: no limit.
+    pub max_subscriptions: usize,
+    /// Tokens of one subscription's subject; 0: no limit.
+    pub max_sub_tokens: usize,
+    /// Between PINGs.
+    pub ping_interval: Duration,
+    /// PINGs without PONG before a connection is stale.
+    pub ping_max: u32,
+    /// How long a connection may take none of our bytes.
+    pub write_deadline: Duration,
+    /// Are headers offered?
+    pub headers: bool,
+    /// Is JetStream on?
+    pub jetstream: bool,
+    /// JetStream domain.
+    pub domain: Option<String>,
+    /// Who may connect.
+    pub auth: Auth,
+    /// From accept to CONNECT where somebody has to authenticate.
+    pub auth_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            server_id: String::new(),
+            server_name: String::new(),
+            host: String::from("0.0.0.0"),
+            port: 4222,
+            max_payload: limits::PAYLOAD_BYTES_MAX,
+            max_control_line: limits::CONTROL_LINE_BYTES_MAX,
+            max_pending: limits::PENDING_BYTES_MAX,
+            max_connections: limits::CONNECTIONS_MAX,
+            max_subscriptions: 0,
+            max_sub_tokens: 0,
+            ping_interval: limits::PING_INTERVAL,
+            ping_max: limits::PINGS_OUT_MAX,
+            write_deadline: limits::WRITE_DEADLINE,
+            headers: true,
+            jetstream: false,
+            domain: None,
+            auth: Auth::Anyone,
+            auth_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Who may connect as a client.
+#[derive(Clone)]
+pub enum Auth {
+    /// Everybody; CONNECT may be left out.
+    Anyone,
+    /// One user with a password.
+    User {
+        /// `user`.
+        user: String,
+        /// `password`.
+        password: String,
+    },
+    /// Whoever knows the token.
+    Token(String),
+}
+
+impl core::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Anyone => "Anyone",
+            Self::User { .. } => "User",
+            Self::Token(_) => "Token",
+        })
+    }
+}
