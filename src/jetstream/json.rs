@@ -601,7 +601,7 @@ fn envelope(kind: &str, error: Option<&ApiError>, body: &impl Serialize) -> Vec<
 
 impl JetStream {
     /// Remembers who asked.
-    pub(crate) fn asker(&self, msg: &Inbound<'_>, host: &impl Host) -> Asker {
+    pub(crate) fn asker(&self, msg: &Inbound<'_>, host: &mut impl Host) -> Asker {
         let audit = host
             .has_interest(b"$JS.EVENT.ADVISORY.API")
             .then(|| Box::new((msg.subject.to_vec(), msg.payload.to_vec())));
