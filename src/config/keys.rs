@@ -1,0 +1,327 @@
+//! Every key of nats-server's configuration, and what Sedge makes of it.
+//!
+//! Owns names and aliases, nothing else. To add a key: change its [`Support`] here, give
+//! it a field in [`super::Config`] and an arm in `read.rs`.
+//!
+//! Source: nats-server 2.15 documentation.
+
+use Support::{NoEffect, NotYet, OnlyFalse, Read};
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Support {
+    /// `read.rs` has an arm for it.
+    Read,
+    /// Accepted so that a nats-server configuration works: it tunes something Sedge does
+    /// differently, and leaving it out changes no promise.
+    NoEffect(Kind),
+    /// Switches something on that Sedge lacks; `false` is fine.
+    OnlyFalse,
+    /// Sedge lacks it; the text says what to do instead, or is empty.
+    NotYet(&'static str),
+}
+
+/// The kind of value of a key without effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Boolean,
+    Integer,
+    Duration,
+    Text,
+    /// One text or a list of them.
+    Texts,
+    /// Anything.
+    Any,
+}
+
+/// A key: the name messages use, then its aliases.
+pub(crate) struct Key(pub(crate) &'static [&'static str], pub(crate) Support);
+
+impl Key {
+    /// The name in the documentation.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.first().copied().unwrap_or("")
+    }
+}
+
+/// The keys of one block.
+pub(crate) struct Block {
+    /// How messages call the block: `the top level`, `jetstream`.
+    pub(crate) name: &'static str,
+    pub(crate) keys: &'static [Key],
+}
+
+impl Block {
+    /// The key of this name, in any case.
+    pub(crate) fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.0.iter().any(|known| known.eq_ignore_ascii_case(name)))
+    }
+}
+
+const LEAF_INSTEAD: &str =
+    "connect this gateway to a nats-server cluster with a leaf uplink (leafnodes { remotes })";
+const ONE_ACCOUNT: &str = "there is one account so far, with at most one user in authorization";
+const PLAIN_LISTENER: &str = "clients connect without TLS so far; uplinks may use it";
+const NO_WEBSOCKET: &str = "clients connect over TCP so far";
+const NO_MONITOR: &str = "there is no monitoring port so far";
+const OUR_DIALS: &str = "Sedge dials its uplinks (remotes) and accepts no leaf nodes so far";
+
+/// The top level.
+pub(crate) const TOP: Block = Block {
+    name: "the top level",
+    keys: &[
+        Key(&["listen"], Read),
+        Key(&["host", "net"], Read),
+        Key(&["port"], Read),
+        Key(&["client_advertise"], Read),
+        Key(&["server_name"], Read),
+        Key(&["server_tags"], NoEffect(Kind::Texts)),
+        Key(&["server_metadata"], NoEffect(Kind::Any)),
+        Key(&["feature_flags"], NoEffect(Kind::Any)),
+        Key(&["no_header_support"], Read),
+        Key(&["proxy_protocol"], OnlyFalse),
+        Key(&["default_sentinel"], NotYet(ONE_ACCOUNT)),
+        Key(&["max_connections", "max_conn"], Read),
+        Key(&["max_subscriptions", "max_subs"], Read),
+        Key(&["max_sub_tokens", "max_subscription_tokens"], Read),
+        Key(&["max_control_line"], Read),
+        Key(&["max_payload"], Read),
+        Key(&["max_pending"], Read),
+        Key(&["ping_interval"], Read),
+        Key(&["ping_max"], Read),
+        Key(&["write_deadline"], Read),
+        Key(&["write_timeout"], Read),
+        Key(&["lame_duck_duration"], Read),
+        Key(&["lame_duck_grace_period"], Read),
+        Key(&["max_closed_clients"], NoEffect(Kind::Integer)),
+        Key(&["no_fast_producer_stall"], Read),
+        Key(&["disable_sublist_cache", "no_sublist_cache"], NoEffect(Kind::Boolean)),
+        Key(&["connect_error_reports"], NoEffect(Kind::Integer)),
+        Key(&["reconnect_error_reports"], NoEffect(Kind::Integer)),
+        Key(&["debug"], Read),
+        Key(&["trace"], Read),
+        Key(&["trace_verbose"], Read),
+        Key(&["trace_headers"], OnlyFalse),
+        Key(&["logtime"], Read),
+        Key(&["logtime_utc"], Read),
+        Key(&["log_file", "logfile"], Read),
+        Key(
+            &["log_size_limit", "logfile_size_limit"],
+            NotYet("rotate with logrotate and --signal reopen"),
+        ),
+        Key(
+            &["log_max_num", "logfile_max_num"],
+            NotYet("rotate with logrotate and --signal reopen"),
+        ),
+        Key(&["syslog"], OnlyFalse),
+        Key(&["remote_syslog"], NotYet("log to stderr and let the service manager forward it")),
+        Key(&["max_traced_msg_len"], NoEffect(Kind::Integer)),
+        Key(&["pid_file", "pidfile"], Read),
+        Key(&["ports_file_dir"], Read),
+        Key(&["http"], NotYet(NO_MONITOR)),
+        Key(&["http_port", "monitor_port"], NotYet(NO_MONITOR)),
+        Key(&["https"], NotYet(NO_MONITOR)),
+        Key(&["https_port"], NotYet(NO_MONITOR)),
+        Key(&["http_base_path"], NoEffect(Kind::Text)),
+        Key(&["prof_port"], NotYet("")),
+        Key(&["prof_block_rate"], NoEffect(Kind::Integer)),
+        Key(&["authorization"], Read),
+        Key(&["accounts"], NotYet(ONE_ACCOUNT)),
+        Key(&["mappings", "maps"], NotYet("")),
+        Key(&["no_auth_user"], NotYet(ONE_ACCOUNT)),
+        Key(&["system_account", "system"], NotYet(ONE_ACCOUNT)),
+        Key(&["no_system_account", "no_system", "no_sys_acc"], NoEffect(Kind::Boolean)),
+        Key(&["tls"], NotYet(PLAIN_LISTENER)),
+        Key(&["allow_non_tls"], NotYet(PLAIN_LISTENER)),
+        Key(&["ocsp"], OnlyFalse),
+        Key(&["ocsp_cache"], OnlyFalse),
+        Key(
+            &["operator", "operators", "root", "roots", "root_operator", "root_operators"],
+            NotYet("local clients have no JWTs so far; an uplink may use a creds file"),
+        ),
+        Key(&["resolver", "account_resolver", "accounts_resolver"], NotYet(ONE_ACCOUNT)),
+        Key(&["resolver_tls"], NotYet(ONE_ACCOUNT)),
+        Key(&["resolver_preload"], NotYet(ONE_ACCOUNT)),
+        Key(&["resolver_pinned_accounts"], NotYet(ONE_ACCOUNT)),
+        Key(&["trusted", "trusted_keys"], NotYet(ONE_ACCOUNT)),
+        Key(&["proxies"], NotYet("")),
+        Key(&["jetstream"], Read),
+        Key(&["store_dir", "storedir"], Read),
+        Key(&["default_js_domain"], NotYet(ONE_ACCOUNT)),
+        Key(&["leafnodes", "leaf"], Read),
+        Key(&["websocket", "ws"], NotYet(NO_WEBSOCKET)),
+        Key(&["mqtt"], NotYet("use a NATS client")),
+        Key(&["cluster"], NotYet(LEAF_INSTEAD)),
+        Key(&["gateway"], NotYet(LEAF_INSTEAD)),
+    ],
+};
+
+/// `authorization { }`.
+pub(crate) const AUTHORIZATION: Block = Block {
+    name: "authorization",
+    keys: &[
+        Key(&["user", "username"], Read),
+        Key(&["password", "pass"], Read),
+        Key(&["token"], Read),
+        Key(&["timeout"], Read),
+        Key(&["users"], NotYet("write one user and password")),
+        Key(
+            &["default_permissions", "default_permission", "permissions"],
+            NotYet("every client may publish and subscribe everywhere"),
+        ),
+        Key(&["auth_callout", "auth_hook"], NotYet("")),
+        Key(&["proxy_required"], OnlyFalse),
+    ],
+};
+
+/// `jetstream { }`.
+pub(crate) const JETSTREAM: Block = Block {
+    name: "jetstream",
+    keys: &[
+        Key(&["store_dir", "store", "storedir"], Read),
+        Key(&["max_memory_store", "max_mem_store", "max_mem"], Read),
+        Key(&["max_file_store", "max_file"], Read),
+        Key(&["domain"], Read),
+        Key(&["sync_interval", "sync"], Read),
+        Key(&["enabled", "enable"], Read),
+        Key(&["strict"], Read),
+        Key(&["limits"], Read),
+        Key(
+            &["key", "ek", "encryption_key"],
+            NotYet("encrypt the file system that holds store_dir"),
+        ),
+        Key(
+            &["prev_key", "prev_ek", "prev_encryption_key"],
+            NotYet("encrypt the file system that holds store_dir"),
+        ),
+        Key(&["cipher"], NotYet("encrypt the file system that holds store_dir")),
+        Key(&["tpm"], NotYet("encrypt the file system that holds store_dir")),
+        Key(&["unique_tag"], NoEffect(Kind::Text)),
+        Key(&["extension_hint"], NoEffect(Kind::Text)),
+        Key(&["max_buffered_size"], NoEffect(Kind::Any)),
+        Key(&["max_buffered_msgs"], NoEffect(Kind::Integer)),
+        Key(&["max_outstanding_catchup"], NoEffect(Kind::Any)),
+        Key(&["request_queue_limit"], NoEffect(Kind::Integer)),
+        Key(&["info_queue_limit"], NoEffect(Kind::Integer)),
+        Key(&["meta_compact"], NoEffect(Kind::Integer)),
+        Key(&["meta_compact_size"], NoEffect(Kind::Any)),
+        Key(&["meta_compact_sync"], NoEffect(Kind::Boolean)),
+        Key(&["max_concurrent_io"], NoEffect(Kind::Integer)),
+    ],
+};
+
+/// `jetstream { limits { } }`.
+pub(crate) const JETSTREAM_LIMITS: Block = Block {
+    name: "jetstream limits",
+    keys: &[
+        Key(&["duplicate_window"], Read),
+        Key(&["max_ack_pending"], Read),
+        Key(&["max_request_batch"], Read),
+        Key(&["max_ha_assets"], NoEffect(Kind::Integer)),
+        Key(&["batch"], NoEffect(Kind::Any)),
+        Key(&["default_max_consumers"], NoEffect(Kind::Integer)),
+    ],
+};
+
+/// `leafnodes { }`.
+pub(crate) const LEAFNODES: Block = Block {
+    name: "leafnodes",
+    keys: &[
+        Key(&["remotes"], Read),
+        Key(&["reconnect", "reconnect_delay", "reconnect_interval"], Read),
+        Key(&["dial_timeout"], Read),
+        Key(&["compression"], Read),
+        Key(&["listen"], NotYet(OUR_DIALS)),
+        Key(&["host", "net"], NotYet(OUR_DIALS)),
+        Key(&["port"], NotYet(OUR_DIALS)),
+        Key(&["authorization"], NotYet(OUR_DIALS)),
+        Key(&["tls"], NotYet("write tls inside the remote; Sedge accepts no leaf nodes so far")),
+        Key(&["advertise", "leafnode_advertise"], NoEffect(Kind::Text)),
+        Key(&["no_advertise"], NoEffect(Kind::Boolean)),
+        Key(&["min_version", "minimum_version"], NoEffect(Kind::Text)),
+        Key(&["isolate_leafnode_interest", "isolate"], NoEffect(Kind::Boolean)),
+        Key(&["write_deadline"], NoEffect(Kind::Duration)),
+        Key(&["write_timeout"], NoEffect(Kind::Text)),
+    ],
+};
+
+/// An element of `leafnodes { remotes [ ] }`.
+pub(crate) const REMOTE: Block = Block {
+    name: "a leaf remote",
+    keys: &[
+        Key(&["url"], Read),
+        Key(&["urls"], Read),
+        Key(&["account", "local"], Read),
+        Key(&["credentials", "creds"], Read),
+        Key(&["nkey", "seed"], Read),
+        Key(&["tls"], Read),
+        Key(&["hub"], Read),
+        Key(&["deny_imports", "deny_import"], Read),
+        Key(&["deny_exports", "deny_export"], Read),
+        Key(&["no_randomize", "dont_randomize"], Read),
+        Key(&["compression"], Read),
+        Key(&["first_info_timeout"], Read),
+        Key(&["dial_timeout"], Read),
+        Key(&["disabled"], Read),
+        Key(&["ignore_discovered_servers"], Read),
+        Key(
+            &["ws_compression", "ws_compress", "websocket_compression", "websocket_compress"],
+            OnlyFalse,
+        ),
+        Key(&["ws_no_masking", "websocket_no_masking"], OnlyFalse),
+        Key(&["isolate_leafnode_interest", "isolate"], NoEffect(Kind::Boolean)),
+        Key(&["request_isolation"], OnlyFalse),
+        Key(&["jetstream_cluster_migrate", "js_cluster_migrate"], NoEffect(Kind::Any)),
+        Key(&["proxy"], NotYet("")),
+    ],
+};
+
+/// `tls { }` of a remote.
+pub(crate) const REMOTE_TLS: Block = Block {
+    name: "tls of a leaf remote",
+    keys: &[
+        Key(&["cert_file"], Read),
+        Key(&["key_file"], Read),
+        Key(&["ca_file"], Read),
+        Key(&["insecure"], Read),
+        Key(&["timeout"], Read),
+        Key(&["handshake_first", "first", "immediate"], Read),
+        Key(&["min_version"], Read),
+        // These three ask the other side for a certificate, which only a listener does;
+        // a client always verifies the server.
+        Key(&["verify"], NoEffect(Kind::Boolean)),
+        Key(&["verify_and_map"], NoEffect(Kind::Boolean)),
+        Key(&["connection_rate_limit"], NoEffect(Kind::Integer)),
+        Key(&["certs", "certificates"], NotYet("write one cert_file and key_file")),
+        Key(&["verify_cert_and_check_known_urls"], NotYet("")),
+        Key(&["pinned_certs"], NotYet("name the hub's own certificate authority in ca_file")),
+        Key(&["cipher_suites"], NotYet("only strong suites are offered")),
+        Key(&["curve_preferences"], NotYet("")),
+        Key(&["allow_insecure_cipher_suites"], OnlyFalse),
+        Key(&["cert_store"], NotYet("it is for Windows; write cert_file and key_file")),
+        Key(&["cert_match_by"], NotYet("it is for Windows; write cert_file and key_file")),
+        Key(&["cert_match"], NotYet("it is for Windows; write cert_file and key_file")),
+        Key(&["ca_certs_match"], NotYet("it is for Windows; write cert_file and key_file")),
+        Key(&["cert_match_skip_invalid"], OnlyFalse),
+        Key(&["ocsp_peer"], OnlyFalse),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_name_means_two_keys() {
+        for block in
+            [&TOP, &AUTHORIZATION, &JETSTREAM, &JETSTREAM_LIMITS, &LEAFNODES, &REMOTE, &REMOTE_TLS]
+        {
+            let mut seen = BTreeSet::new();
+            for name in block.keys.iter().flat_map(|key| key.0) {
+                assert!(seen.insert(name), "{name} in {}", block.name);
+                assert_eq!(*name, name.to_lowercase());
+            }
+        }
+    }
+}
