@@ -213,7 +213,7 @@ fn compare(path: &Path) -> Result<(), Trouble> {
     });
     let mut theirs = theirs.map_err(|e| Trouble::Failed(format!("nats-server: {e}")))?;
     if let Some(step) = theirs.broken {
-        let shown = theirs.lines.join("\n");
+        let shown = theirs.lines[theirs.lines.len().saturating_sub(20)..].join("\n");
         let why = format!("{shown}\nthe scenario does not work on nats-server itself: {step}");
         return Err(Trouble::Failed(why));
     }

@@ -139,6 +139,8 @@ fn neutralise(value: &mut Value) {
             members.remove("go");
             for (key, value) in members.iter_mut() {
                 let placeholder = match key.as_str() {
+                    // Only advisories have one.
+                    "id" if value.as_str().is_some_and(|id| id.len() == 22) => "<id>",
                     "version" | "_nats.ver" => "<version>",
                     "client_id" => "<cid>",
                     "port" => "<port>",

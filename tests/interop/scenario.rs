@@ -356,6 +356,8 @@ struct Connection {
     requests: usize,
     /// Reply subjects of delivered stream messages, in the order they were shown.
     acks: Vec<String>,
+    /// Reply subjects of flow control requests.
+    flow_controls: Vec<String>,
     /// Consumer names the server returned.
     consumers: Vec<String>,
 }
@@ -396,6 +398,7 @@ impl Player {
                 closed: false,
                 requests: 0,
                 acks: Vec::new(),
+                flow_controls: Vec::new(),
                 consumers: Vec::new(),
             };
             if self.connections.insert(name.to_owned(), connection).is_none() {
@@ -498,9 +501,11 @@ impl Turn<'_> {
     fn substitute(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let Ok(text) = std::str::from_utf8(bytes) else { return Ok(bytes.to_vec()) };
         let mut text = text.to_owned();
-        for (word, values) in
-            [("ack", &self.connection.acks), ("consumer", &self.connection.consumers)]
-        {
+        for (word, values) in [
+            ("ack", &self.connection.acks),
+            ("flow", &self.connection.flow_controls),
+            ("consumer", &self.connection.consumers),
+        ] {
             let open = format!("{{{word}");
             while let Some(at) = text.find(&open) {
                 let Some(length) = text[at..].find('}') else { break };
@@ -547,7 +552,8 @@ impl Turn<'_> {
         let inbox = format!("_INBOX.{}.{number}", self.name);
         self.connection.client.send(format!("SUB {inbox} r{number}\r\nUNSUB r{number} 1\r\n"));
         self.publish(publish, Some(&inbox))?;
-        self.pick(&format!("*MSG {inbox} "))?;
+        // By its sid: a stream's message keeps its own subject.
+        self.pick(&format!("*MSG * r{number} "))?;
         // After a 503 the subscription is still there.
         self.connection.client.send(format!("UNSUB r{number}\r\n"));
         Ok(())
@@ -664,14 +670,17 @@ impl Turn<'_> {
         if let Frame::Message(message) = frame {
             self.remember(message);
         }
-        self.lines.extend(self.normaliser.frame(frame).into_iter().map(|line| format!("  {line}")));
+        let lines = self.normaliser.frame(frame);
+        self.lines.extend(lines.iter().map(|line| format!("  {}", shortened(line))));
     }
 
     fn remember(&mut self, message: &Message) {
-        if let Some(reply) = &message.reply
-            && reply.starts_with("$JS.ACK.")
-        {
-            self.connection.acks.push(reply.clone());
+        if let Some(reply) = &message.reply {
+            if reply.starts_with("$JS.ACK.") {
+                self.connection.acks.push(reply.clone());
+            } else if reply.starts_with("$JS.FC.") {
+                self.connection.flow_controls.push(reply.clone());
+            }
         }
         if let Ok(object) = serde_json::from_slice::<Value>(&message.payload)
             && object["type"] == "io.nats.jetstream.api.v1.consumer_create_response"
@@ -690,6 +699,14 @@ impl Turn<'_> {
             NoFrame::TimedOut => format!("no {pattern:?} within {DEADLINE:?}"),
         }
     }
+}
+
+/// A very long line by its start, its length and a checksum.
+fn shortened(line: &str) -> String {
+    const SHOWN: usize = 200;
+    let Some((cut, _)) = line.char_indices().nth(SHOWN) else { return line.to_owned() };
+    let sum = line.bytes().fold(0_u32, |sum, b| sum.rotate_left(5) ^ u32::from(b));
+    format!("{}... ({} bytes, {sum:08x})", &line[..cut], line.len())
 }
 
 /// Does `line` start with `pattern`, where `*` stands for any run of characters?
