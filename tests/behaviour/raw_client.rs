@@ -1,8 +1,9 @@
 //! A NATS client that says exactly what it is told and shows exactly what it hears.
 //!
 //! Owns one TCP connection and the bytes received on it. Knows just enough of the protocol to
-//! cut what a server sends into [`Frame`]s; it answers nothing by itself. Every wait has a
-//! deadline, so a silent server fails a test instead of hanging it.
+//! cut what a server sends into [`Frame`]s; it answers nothing by itself, but for `PING` after
+//! [`RawClient::greet`]. Every wait has a deadline, so a silent server fails a test instead of
+//! hanging it.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -70,6 +71,8 @@ pub(crate) struct RawClient {
     bytes: Vec<u8>,
     frames: VecDeque<Frame>,
     closed: bool,
+    /// `PING`s are answered and not shown.
+    answers_pings: bool,
 }
 
 impl RawClient {
@@ -78,10 +81,17 @@ impl RawClient {
         let socket = TcpStream::connect_timeout(&address, DEADLINE)?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(DEADLINE))?;
-        Ok(Self { socket, bytes: Vec::new(), frames: VecDeque::new(), closed: false })
+        Ok(Self {
+            socket,
+            bytes: Vec::new(),
+            frames: VecDeque::new(),
+            closed: false,
+            answers_pings: false,
+        })
     }
 
     /// Connects and has spoken: `INFO` read, `CONNECT` sent, `PONG` and the second `INFO` seen.
+    /// From then on a server's `PING` is answered while something is awaited.
     pub(crate) fn greet(address: SocketAddr) -> Self {
         let mut client = Self::connect(address).expect("the server accepts connections");
         client.expect("INFO ");
@@ -91,6 +101,7 @@ impl RawClient {
         );
         client.expect("PONG");
         client.expect("INFO ");
+        client.answers_pings = true;
         client
     }
 
@@ -218,8 +229,12 @@ impl RawClient {
         }
         let mut used = 0;
         while let Some((frame, size)) = cut(&self.bytes[used..]) {
-            self.frames.push_back(frame);
             used += size;
+            if self.answers_pings && frame == Frame::Line(String::from("PING")) {
+                let _ = self.socket.write_all(b"PONG\r\n");
+            } else {
+                self.frames.push_back(frame);
+            }
         }
         self.bytes.drain(..used);
         Ok(())
