@@ -92,7 +92,7 @@ impl Normaliser {
     }
 
     fn header(&self, line: &str) -> String {
-        for random in ["Nats-Pin-Id: "] {
+        for random in ["Nats-Pin-Id: ", "Nats-Stream-Identity: "] {
             if line.starts_with(random) {
                 return format!("{random}<r>\\r\\n");
             }
@@ -108,7 +108,7 @@ impl Normaliser {
             && !self.scenario.contains(name)
         {
             let number = self.aliases.len();
-            self.alias(name, &format!("<consumer {number}>"));
+            self.alias(name, &format!("<consumer-{number}>"));
         }
     }
 
