@@ -6,6 +6,10 @@ pub mod broker;
 pub mod id;
 pub mod jetstream;
 pub mod limits;
+#[cfg(feature = "server")]
+pub mod net;
 pub mod proto;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod subject;
 pub mod time;

@@ -510,6 +510,17 @@ impl Broker {
         self.core.outputs.pop_front()
     }
 
+    /// The server stops: JetStream writes what it has not yet written, and every connection
+    /// ends after the bytes that wait for it.
+    pub fn shut_down(&mut self, now: Now) {
+        self.core.now = now;
+        let conns: Vec<u32> =
+            self.core.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
+        for index in conns {
+            self.core.close(index, CloseReason::ServerShutdown, true);
+        }
+    }
+
     /// Clients connected now.
     pub fn clients(&self) -> usize {
         self.core.clients

@@ -1,0 +1,10 @@
+//! The shell's hands: sockets, readiness, dialling, signals and the clocks.
+//!
+//! Owns all I/O but files. Does not own decisions: what is read goes to the broker, what the
+//! broker has waiting is written. The loop that ties them is `crate::server`.
+
+pub mod clock;
+pub mod dial;
+pub mod poller;
+pub mod signals;
+pub mod socket;

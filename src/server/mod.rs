@@ -1,0 +1,3 @@
+//! The server: configuration, log, event loop and everything that ties them together.
+
+pub mod run;

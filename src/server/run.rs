@@ -1,0 +1,527 @@
+//! The event loop: one thread that reads, lets the broker decide, and writes.
+//!
+//! Owns the listener, the sockets and the turn. A turn waits for readiness, feeds the broker
+//! everything that is ready, hands it the store's replies and the time, and then writes each
+//! connection that has something once. Does not own any decision.
+//!
+//! # Invariants
+//! - Every connection in `sockets` is known to the broker under the same id, until the
+//!   broker has been told that it is closed.
+//! - A socket is watched for writing exactly while it refused bytes.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use rustix::net::SocketFlags;
+
+use crate::broker::{Broker, CloseReason, Level, Notice, Output};
+use crate::id::ConnId;
+use crate::limits::READ_BUFFER_BYTES;
+use crate::net::clock::Clock;
+use crate::net::poller::{Poller, Ready, Waker, Want};
+use crate::net::signals::{Signal, Signals};
+use crate::net::socket::{Received, Socket};
+use crate::jetstream::storage::{StoreReply, StoreRequest};
+use crate::time::{Duration, Instant, Now};
+
+/// Keys of what is not a connection.
+const LISTENER: u64 = u64::MAX - 1;
+const SIGNALS: u64 = u64::MAX - 2;
+
+/// Connections accepted in one turn, so that a storm of them does not starve the others.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// After an accept that failed for want of descriptors or memory, in milliseconds: the first
+/// and the longest pause.
+const ACCEPT_PAUSE_MS: (u64, u64) = (10, 1_000);
+
+/// A connection's socket.
+#[derive(Debug)]
+struct Peer {
+    id: ConnId,
+    socket: Socket,
+    want: Want,
+    /// Set while it rests because those it sends to are behind.
+    resume_at: Option<Instant>,
+    /// To be closed once what waits for it is written, or at this time.
+    close_by: Option<(Instant, CloseReason)>,
+}
+
+/// Prints what operators should know.
+pub trait Print {
+    /// One line.
+    fn print(&mut self, now: Now, notice: &Notice);
+
+    /// SIGUSR1: open the log file anew.
+    fn reopen(&mut self, now: Now);
+}
+
+/// The store, as the loop sees it.
+pub trait StorePort {
+    /// Queues a request; never blocks.
+    fn submit(&mut self, request: StoreRequest);
+
+    /// The next reply, if there is one.
+    fn poll_reply(&mut self) -> Option<StoreReply>;
+
+    /// Writes what is queued and closes the files. May take as long as the disk does.
+    fn close(self: Box<Self>);
+}
+
+/// The server as it runs.
+pub struct Server<P> {
+    broker: Broker,
+    store: Option<Box<dyn StorePort>>,
+    clock: Clock,
+    poller: Poller,
+    listener: Option<TcpListener>,
+    signals: Signals,
+    print: P,
+    peers: Vec<Option<Peer>>,
+    buffer: Box<[u8]>,
+    ready: Vec<Ready>,
+    resting: Vec<ConnId>,
+    closing: Vec<ConnId>,
+    accept_pause: Option<(Instant, u64)>,
+    stopping: bool,
+    recovered: bool,
+}
+
+impl<P: Print> Server<P> {
+    /// A server that is ready to accept on `listener` once [`Self::run`] is called.
+    /// `open_store` gets what wakes the loop.
+    ///
+    /// # Errors
+    /// When descriptors cannot be had.
+    pub fn new(
+        broker: Broker,
+        clock: Clock,
+        print: P,
+        open_store: impl FnOnce(Waker) -> io::Result<Option<Box<dyn StorePort>>>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let signals = Signals::new()?;
+        poller.add(&signals, SIGNALS, Want::READ)?;
+        let store = open_store(poller.waker())?;
+        Ok(Self {
+            broker,
+            store,
+            clock,
+            poller,
+            listener: None,
+            signals,
+            print,
+            peers: Vec::new(),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            ready: Vec::new(),
+            resting: Vec::new(),
+            closing: Vec::new(),
+            accept_pause: None,
+            stopping: false,
+            recovered: false,
+        })
+    }
+
+    /// Takes over the listening socket.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.poller.add(&listener, LISTENER, Want::READ)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Runs turns until the store has said what it holds, so that clients find every stream.
+    ///
+    /// # Errors
+    /// When waiting fails.
+    pub fn recover(&mut self) -> io::Result<()> {
+        while self.store.is_some() && !self.recovered && !self.stopping {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line.
+    pub fn notice(&mut self, notice: &Notice) {
+        self.print.print(self.clock.now(), notice);
+    }
+
+    /// Serves until a signal says stop, then closes everything.
+    ///
+    /// # Errors
+    /// When waiting fails, which ends the server.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.stopping {
+            self.turn()?;
+        }
+        self.shut_down();
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        let mut ready = std::mem::take(&mut self.ready);
+        let result = self.poller.wait(timeout, &mut ready);
+        let now = self.clock.now();
+        for event in ready.drain(..) {
+            match event.key {
+                LISTENER => self.accept(now),
+                SIGNALS => self.signals(now),
+                key => self.peer_ready(now, key, event),
+            }
+        }
+        self.ready = ready;
+        result?;
+        self.wake_resting(now);
+        if let Some(store) = &mut self.store {
+            while let Some(reply) = store.poll_reply() {
+                self.recovered = true;
+                self.broker.handle_store(now, reply);
+            }
+        }
+        if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.broker.handle_timeout(now);
+        }
+        self.finish_turn(now);
+        Ok(())
+    }
+
+    /// Carries out what the broker asks for, and writes.
+    fn finish_turn(&mut self, now: Now) {
+        self.broker.end_turn(now);
+        loop {
+            let mut idle = true;
+            while let Some(output) = self.broker.poll_output() {
+                idle = false;
+                match output {
+                    Output::Store(request) => {
+                        if let Some(store) = &mut self.store {
+                            store.submit(request);
+                        }
+                    }
+                    Output::Notice(notice) => self.print.print(now, &notice),
+                    Output::Close { conn, flush, reason } => {
+                        self.begin_close(now, conn, flush, reason);
+                    }
+                }
+            }
+            while let Some(id) = self.broker.next_dirty() {
+                idle = false;
+                self.flush(now, id);
+            }
+            if idle {
+                break;
+            }
+        }
+        self.finish_closes(now);
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let now = self.clock.now().instant;
+        let resting = self
+            .resting
+            .iter()
+            .filter_map(|id| self.peer(*id)?.resume_at)
+            .min();
+        let closing = self
+            .closing
+            .iter()
+            .filter_map(|id| self.peer(*id)?.close_by.map(|(at, _)| at))
+            .min();
+        let accepting = self.accept_pause.map(|(at, _)| at);
+        let next = [self.broker.poll_timeout(), resting, closing, accepting]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(next.since(now))
+    }
+
+    // --- Accepting ---
+
+    fn accept(&mut self, now: Now) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else { return };
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match rustix::net::acceptfrom_with(listener, flags) {
+                Ok((fd, address)) => {
+                    self.accept_pause = None;
+                    let peer = address
+                        .and_then(|address| SocketAddr::try_from(address).ok())
+                        .map_or_else(String::new, |address| address.to_string());
+                    // Only latency suffers if this fails.
+                    let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+                    let id = self.broker.accept(now, &peer);
+                    self.add_peer(now, id, fd);
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    let pause = self
+                        .accept_pause
+                        .map_or(ACCEPT_PAUSE_MS.0, |(_, last)| (last * 2).min(ACCEPT_PAUSE_MS.1));
+                    let at = now.instant + Duration::from_millis(pause);
+                    self.accept_pause = Some((at, pause));
+                    self.watch_listener(false);
+                    let text = format!(
+                        "Temporary client accept error ({error}), sleeping {pause}ms; \
+                         raise the limit of open files (LimitNOFILE, ulimit -n) or lower \
+                         max_connections"
+                    );
+                    self.print.print(now, &Notice::error(text));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn watch_listener(&self, read: bool) {
+        if let Some(listener) = &self.listener {
+            let want = Want { read, write: false };
+            // It was registered before, so this cannot fail for want of memory.
+            let _ = self.poller.modify(listener, LISTENER, want);
+        }
+    }
+
+    fn add_peer(&mut self, now: Now, id: ConnId, fd: OwnedFd) {
+        let socket = Socket::new(fd);
+        if let Err(error) = self.poller.add(&socket, key(id), Want::READ) {
+            let text = format!("cannot watch a new connection: {error}");
+            self.print.print(now, &Notice::error(text));
+            self.broker.closed(now, id);
+            return;
+        }
+        let index = id.index as usize;
+        if self.peers.len() <= index {
+            self.peers.resize_with(index + 1, || None);
+        }
+        if let Some(slot) = self.peers.get_mut(index) {
+            *slot =
+                Some(Peer { id, socket, want: Want::READ, resume_at: None, close_by: None });
+        }
+    }
+
+    fn peer(&self, id: ConnId) -> Option<&Peer> {
+        self.peers.get(id.index as usize)?.as_ref().filter(|peer| peer.id == id)
+    }
+
+    // --- Reading ---
+
+    fn peer_ready(&mut self, now: Now, key: u64, event: Ready) {
+        let id = id_of(key);
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+        if peer.id != id {
+            return;
+        }
+        if event.write {
+            self.flush(now, id);
+        }
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+        if !event.read || peer.id != id {
+            return;
+        }
+        loop {
+            let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+            let closing = peer.close_by.is_some();
+            match peer.socket.receive(&mut self.buffer) {
+                Ok(Received::Bytes(count)) => {
+                    if !closing {
+                        let bytes = self.buffer.get(..count).unwrap_or(&[]);
+                        self.broker.receive(now, id, bytes);
+                        if let Some(rest) = self.broker.stall() {
+                            self.rest(now, id, rest);
+                            return;
+                        }
+                    }
+                    let Some(peer) = self.peer(id) else { return };
+                    if !peer.socket.is_tls() {
+                        return;
+                    }
+                }
+                Ok(Received::Nothing) => return,
+                Ok(Received::End) => return self.drop_peer(now, id),
+                Err(error) => {
+                    if self.peer(id).is_some_and(|peer| peer.socket.is_tls()) {
+                        self.print.print(now, &Notice::error(error.to_string()));
+                    }
+                    return self.drop_peer(now, id);
+                }
+            }
+        }
+    }
+
+    /// Reads nothing from a connection for a while.
+    fn rest(&mut self, now: Now, id: ConnId, rest: Duration) {
+        // What is waiting may well fit the receivers' sockets: write before deciding.
+        while let Some(dirty) = self.broker.next_dirty() {
+            self.flush(now, dirty);
+        }
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+        if peer.id != id || peer.resume_at.is_some() {
+            return;
+        }
+        peer.resume_at = Some(now.instant + rest);
+        peer.want.read = false;
+        let _ = self.poller.modify(&peer.socket, key(id), peer.want);
+        self.resting.push(id);
+    }
+
+    fn wake_resting(&mut self, now: Now) {
+        if let Some((at, _)) = self.accept_pause {
+            if at <= now.instant {
+                self.watch_listener(true);
+                // Kept for the doubling until an accept succeeds, but no longer due.
+                self.accept_pause = None;
+            }
+        }
+        if self.resting.is_empty() {
+            return;
+        }
+        let mut resting = std::mem::take(&mut self.resting);
+        resting.retain(|&id| {
+            let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return false };
+            if peer.id != id {
+                return false;
+            }
+            if peer.resume_at.is_some_and(|at| at > now.instant) {
+                return true;
+            }
+            peer.resume_at = None;
+            peer.want.read = true;
+            let _ = self.poller.modify(&peer.socket, key(id), peer.want);
+            false
+        });
+        self.resting = resting;
+    }
+
+    // --- Writing ---
+
+    fn flush(&mut self, now: Now, id: ConnId) {
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+        if peer.id != id {
+            return;
+        }
+        let pending = self.broker.pending(id);
+        if pending.is_empty() && !peer.socket.wants_write() && !peer.want.write {
+            return;
+        }
+        let all = pending.len();
+        match peer.socket.send(pending) {
+            Ok(count) => {
+                let blocked = count < all || peer.socket.wants_write();
+                if blocked != peer.want.write {
+                    peer.want.write = blocked;
+                    let _ = self.poller.modify(&peer.socket, key(id), peer.want);
+                }
+                if all > 0 {
+                    self.broker.transmitted(now, id, count);
+                }
+            }
+            Err(_) => self.drop_peer(now, id),
+        }
+    }
+
+    // --- Closing ---
+
+    fn begin_close(&mut self, now: Now, id: ConnId, flush: bool, reason: CloseReason) {
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+        if peer.id != id {
+            return;
+        }
+        if !flush {
+            return self.drop_peer(now, id);
+        }
+        // As long as the peer takes bytes within this time it gets them all.
+        peer.close_by = Some((now.instant + Duration::from_millis(500), reason));
+        self.closing.push(id);
+        self.flush(now, id);
+    }
+
+    /// Closes what has been written, or had its time.
+    fn finish_closes(&mut self, now: Now) {
+        if self.closing.is_empty() {
+            return;
+        }
+        let mut closing = std::mem::take(&mut self.closing);
+        closing.retain(|&id| {
+            let Some(peer) = self.peer(id) else { return false };
+            let late = peer.close_by.is_none_or(|(at, _)| at <= now.instant);
+            if late || (self.broker.pending(id).is_empty() && !peer.socket.wants_write()) {
+                self.drop_peer(now, id);
+                return false;
+            }
+            true
+        });
+        self.closing.extend(closing);
+    }
+
+    fn drop_peer(&mut self, now: Now, id: ConnId) {
+        if let Some(slot) = self.peers.get_mut(id.index as usize) {
+            if slot.as_ref().is_some_and(|peer| peer.id == id) {
+                *slot = None;
+                self.broker.closed(now, id);
+            }
+        }
+    }
+
+    // --- Signals and the end ---
+
+    fn signals(&mut self, now: Now) {
+        for signal in self.signals.take() {
+            match signal {
+                Signal::Stop => self.stopping = true,
+                Signal::Reopen => self.print.reopen(now),
+                Signal::Reload => {
+                    let text = "Reload: not available yet; restart the server to apply a \
+                                changed configuration";
+                    self.print.print(now, &Notice::warn(text));
+                }
+                Signal::LameDuck => {
+                    let text = "Entering lame duck mode, stop accepting new clients";
+                    self.print.print(now, &Notice::info(text));
+                    self.listener = None;
+                    self.stopping = true;
+                }
+            }
+        }
+    }
+
+    fn shut_down(&mut self) {
+        let now = self.clock.now();
+        self.print.print(now, &Notice::info("Initiating Shutdown..."));
+        self.listener = None;
+        self.broker.shut_down(now);
+        self.finish_turn(now);
+        if let Some(store) = self.store.take() {
+            store.close();
+        }
+        let now = self.clock.now();
+        self.finish_turn(now);
+        self.peers.clear();
+        self.print.print(now, &Notice::info("Server Exiting.."));
+    }
+}
+
+impl<P: std::fmt::Debug> std::fmt::Debug for Server<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("print", &self.print).finish_non_exhaustive()
+    }
+}
+
+/// The key a connection is registered under.
+fn key(id: ConnId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the inverse of key()")]
+fn id_of(key: u64) -> ConnId {
+    ConnId { index: key as u32, generation: (key >> 32) as u32 }
+}
+
+/// At which level a line is printed, for those who filter.
+pub fn is_shown(level: Level, debug: bool) -> bool {
+    debug || level != Level::Debug
+}
