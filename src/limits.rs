@@ -95,14 +95,27 @@ pub const INGEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One publish batch handed to the store, in bytes: the store commits several at once, so
 /// this bounds memory, not speed.
 pub const INGEST_BATCH_BYTES: usize = 1024 * 1024;
+/// Rounds of requests and replies with the store in memory in one turn; more wait for the
+/// next.
+pub const MEMORY_ROUNDS_PER_TURN: usize = 64;
 /// Stored messages kept in memory for consumers that are caught up, all streams, in bytes.
 pub const TAIL_CACHE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// One read from the store for a consumer, in bytes of decoded messages.
 pub const READ_CHUNK_BYTES: usize = 256 * 1024;
+/// Requests that wait for the store, of the API and of consumers. Over it API requests get no
+/// answer, as nats-server's full queue gives none.
+pub const API_WAITING_MAX: usize = 10_000;
 /// Names in one page of a NAMES reply.
 pub const API_NAMES_PAGE: usize = 1024;
 /// Entries in one page of a LIST reply.
 pub const API_LIST_PAGE: usize = 256;
+/// Subjects one batched direct get for last messages may match. Over it: `413 Too Many
+/// Results`.
+pub const DIRECT_SUBJECTS_MAX: usize = 1024;
+/// Bytes of messages in one batched direct get that names no `max_bytes`.
+pub const DIRECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Interior deleted sequences in one stream info with `deleted_details`.
+pub const API_DELETED_MAX: u32 = 1_000_000;
 /// Subjects in one page of a stream info with `subjects_filter`.
 pub const API_SUBJECTS_PAGE: usize = 100_000;
 /// The default window for `Nats-Msg-Id`.

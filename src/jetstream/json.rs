@@ -21,14 +21,15 @@ use serde::Serialize;
 
 use super::JetStream;
 use crate::jetstream::host::{Host, Inbound};
+use crate::proto::headers;
+use crate::time::Timestamp;
 
 /// Deeper nesting is refused; no request has more than five levels.
 const DEPTH_MAX: usize = 100;
 
-/// The level of the API we say we have: none of what came with a level is complete here.
-pub(crate) const API_LEVEL: u32 = 0;
-/// The highest `Nats-Required-Api-Level` we take on: a hub that sources from us asks for 5.
-pub(crate) const API_LEVEL_ACCEPTED: u32 = 5;
+/// The level of the API: a hub that sources from us asks for 5. What came with a level and
+/// is missing here is refused by name.
+pub(crate) const API_LEVEL: u32 = 5;
 
 /// Requests answered, for account info.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +59,16 @@ impl ApiError {
     pub(crate) fn with(err_code: u16, code: u16, text: impl Into<String>) -> Self {
         Self { code, err_code, description: Cow::Owned(text.into()) }
     }
+}
+
+/// Errors that several endpoints give.
+impl ApiError {
+    pub(crate) const BAD_REQUEST: Self = Self::fixed(10003, 400, "bad request");
+    pub(crate) const CLUSTER_REQUIRED: Self =
+        Self::fixed(10010, 503, "JetStream clustering support required");
+    pub(crate) const STREAM_NOT_FOUND: Self = Self::fixed(10059, 404, "stream not found");
+    pub(crate) const REQUIRED_LEVEL: Self =
+        Self::fixed(10185, 412, "JetStream minimum api level required");
 }
 
 /// Who asked, kept while the store works on it.
@@ -161,6 +172,31 @@ pub(crate) fn has_body(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
+/// Is this body one that says nothing: empty, or an object without members?
+pub(crate) fn is_empty_request(body: &[u8]) -> bool {
+    if body.is_empty() {
+        return true;
+    }
+    let mut parser = Parser { bytes: body, at: 0 };
+    let value = parser.value(0);
+    parser.skip_blanks();
+    parser.at >= body.len()
+        && match value {
+            Ok(Json::Null) => true,
+            Ok(Json::Object(members)) => members.is_empty(),
+            _ => false,
+        }
+}
+
+/// Can we meet the level of the API that the request's header asks for?
+pub(crate) fn level_ok(header_block: &[u8]) -> bool {
+    let Some(level) = headers::value(header_block, "Nats-Required-Api-Level") else {
+        return true;
+    };
+    let level = core::str::from_utf8(level).ok().and_then(|text| text.parse::<i64>().ok());
+    level.is_some_and(|level| level <= i64::from(API_LEVEL))
+}
+
 /// Reads a request body. Errors are 10025 with Go's text; an empty body gives the default.
 pub(crate) fn decode<T: FromJson>(body: &[u8], strict: bool) -> Result<T, ApiError> {
     let mut to = T::default();
@@ -214,6 +250,23 @@ pub(crate) fn uint(to: &mut u64, value: &Json, path: Path<'_>) -> Result<bool, S
 /// Sets nanoseconds.
 pub(crate) fn duration(to: &mut i64, value: &Json, path: Path<'_>) -> Result<bool, String> {
     number(to, value, path, "time.Duration")
+}
+
+/// Sets a time; Go's zero time is `Timestamp(0)`.
+pub(crate) fn time(to: &mut Timestamp, value: &Json, path: Path<'_>) -> Result<bool, String> {
+    match value {
+        Json::Null => {}
+        Json::String(text) => {
+            *to = Timestamp::parse_rfc3339(text).ok_or_else(|| {
+                format!(
+                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": \
+                     cannot parse {text:?} as \"2006\""
+                )
+            })?;
+        }
+        _ => return Err(path.mismatch(value, "time.Time")),
+    }
+    Ok(true)
 }
 
 /// Sets a number whose Go type is called `go_type`.
@@ -632,16 +685,13 @@ impl JetStream {
         self.answer(asker, &envelope(kind, Some(error), body), host);
     }
 
-    fn audit(&mut self, _subject: &[u8], _request: &[u8], _response: &[u8], _host: &mut impl Host) {
-    }
-
     fn answer(&mut self, asker: &Asker, text: &[u8], host: &mut impl Host) {
         self.api.total += 1;
         if !asker.reply.is_empty() {
             host.deliver(&asker.reply, &asker.reply, b"", b"", text);
         }
         if let Some(audit) = &asker.audit {
-            self.audit(&audit.0, &audit.1, text, host);
+            self.audit_advisory(&audit.0, &audit.1, text, host);
         }
     }
 

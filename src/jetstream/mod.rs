@@ -18,23 +18,34 @@
 //! Source: ADR-1 (JSON API), ADR-13 (pull), ADR-17 (ordered), ADR-31 (direct get), ADR-8 (KV);
 //! nats-server 2.15.1 where they are silent.
 
+mod advisory;
 pub mod consumer;
 pub mod host;
 pub(crate) mod json;
+mod memory;
 pub mod options;
+mod publish;
 pub mod storage;
 pub(crate) mod stream;
 pub(crate) mod tail;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::id::{Rng, StreamId};
-use crate::time::{Instant, Now};
-use host::{Host, Inbound};
+use crate::limits;
+use crate::time::{Duration, Instant, Now, Timestamp};
+use host::{Host, Inbound, JsNotice};
 use options::Options;
-use storage::{StoreReply, StoreRequest, Token};
-use stream::Stream;
+use storage::{RecoveredStream, Removed, StoreReply, StoreRequest, StreamUpdate, Token};
+use stream::{Stream, StreamConfig};
+
+/// Between two sweeps of one stream for old messages, at least.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest wait for a sweep; then the wall clock, which may have jumped, is looked at again.
+const EXPIRE_RECHECK: Duration = Duration::from_secs(60);
 
 /// Who waits for a reply of the store.
 #[derive(Debug)]
@@ -55,7 +66,27 @@ pub struct JetStream {
     pub(crate) consumers: consumer::Consumers,
     waiting: BTreeMap<Token, Waiting>,
     next_token: u64,
+    next_stream: u32,
+    /// The store has said what there is.
+    recovered: bool,
+    /// No message gets a time before this one: the clock was not set yet.
+    earliest: Timestamp,
+    /// The wall clock of the latest call, for advisories.
+    wall: Timestamp,
     api: json::ApiCounts,
+    ingest: publish::Ingest,
+    memory: memory::Memory,
+    /// When to look for old messages.
+    expiries: BTreeSet<(Instant, StreamId)>,
+    tail_bytes: usize,
+    usage: Usage,
+}
+
+/// Logical bytes stored, by storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) memory: u64,
+    pub(crate) file: u64,
 }
 
 impl JetStream {
@@ -69,7 +100,16 @@ impl JetStream {
             consumers: consumer::Consumers::default(),
             waiting: BTreeMap::new(),
             next_token: 0,
+            next_stream: 0,
+            recovered: false,
+            earliest: Timestamp::default(),
+            wall: Timestamp::default(),
             api: json::ApiCounts::default(),
+            ingest: publish::Ingest::default(),
+            memory: memory::Memory::default(),
+            expiries: BTreeSet::new(),
+            tail_bytes: 0,
+            usage: Usage::default(),
         }
     }
 
@@ -84,7 +124,20 @@ impl JetStream {
     /// Emits a request to the store that holds its stream: the file's, or ours in memory.
     /// All of JetStream goes through here. Replies arrive later, never inside this call.
     pub(crate) fn store(&mut self, request: StoreRequest, host: &mut impl Host) {
-        host.store(request);
+        if matches!(
+            request,
+            StoreRequest::CreateStream { .. }
+                | StoreRequest::UpdateStream { .. }
+                | StoreRequest::DeleteStream { .. }
+                | StoreRequest::Purge { .. }
+                | StoreRequest::DeleteMsg { .. }
+        ) {
+            // What was published before the change must be stored before it.
+            self.emit_ingest(host);
+        }
+        if let Some(request) = self.memory.take(request) {
+            host.store(request);
+        }
     }
 
     /// The stream of this name.
@@ -93,42 +146,193 @@ impl JetStream {
         self.streams.get(self.names.get(name)?)
     }
 
+    /// The time a message that arrives now gets.
+    fn message_time(&self, now: Now) -> Timestamp {
+        now.wall.max(self.earliest)
+    }
+
     /// Takes a reply of the store.
-    pub fn handle_store(&mut self, _now: Now, _reply: StoreReply, _host: &mut impl Host) {}
-
-    /// Takes a request on `$JS.API.>`.
-    pub fn handle_api(&mut self, _now: Now, _msg: Inbound<'_>, _host: &mut impl Host) {}
-
-    /// Takes a message on a subject of `stream`.
-    pub fn handle_publish(
-        &mut self,
-        _now: Now,
-        _stream: StreamId,
-        _msg: Inbound<'_>,
-        _host: &mut impl Host,
-    ) {
+    pub fn handle_store(&mut self, now: Now, reply: StoreReply, host: &mut impl Host) {
+        self.wall = now.wall;
+        let token = match reply {
+            StoreReply::Recovered { streams, next_stream, last_ts } => {
+                self.recover(now, streams, next_stream, last_ts, host);
+                return;
+            }
+            StoreReply::Published { batch, outcomes, updates } => {
+                self.published(now, batch, &outcomes, &updates, host);
+                return;
+            }
+            StoreReply::Expired { update } => {
+                if let Some(stream) = self.streams.get_mut(&update.stream) {
+                    stream.expire.asked = false;
+                }
+                self.updated(now, &update, host);
+                return;
+            }
+            StoreReply::Health(state) => {
+                let notice = match state {
+                    Some(error) => JsNotice::Error(format!("JetStream storage failed: {error}")),
+                    None => JsNotice::Info("JetStream storage works again".into()),
+                };
+                host.notice(notice);
+                return;
+            }
+            StoreReply::Done { token, ref update, .. }
+            | StoreReply::Purged { token, ref update, .. } => {
+                if let Some(update) = update {
+                    self.updated(now, update, host);
+                }
+                token
+            }
+            StoreReply::Read { token, .. }
+            | StoreReply::Got { token, .. }
+            | StoreReply::Counted { token, .. }
+            | StoreReply::LastPerSubject { token, .. }
+            | StoreReply::Subjects { token, .. }
+            | StoreReply::Deleted { token, .. } => token,
+        };
+        match self.waiting.remove(&token) {
+            Some(Waiting::Stream(pending)) => self.stream_reply(now, pending, reply, host),
+            Some(Waiting::Consumer(pending)) => self.consumers_reply(now, pending, reply, host),
+            None => {}
+        }
     }
 
-    /// Takes a request on `$JS.API.DIRECT.GET.<stream>…`.
-    pub fn handle_direct_get(
+    fn recover(
         &mut self,
-        _now: Now,
-        _stream: StreamId,
-        _msg: Inbound<'_>,
-        _host: &mut impl Host,
+        now: Now,
+        streams: Vec<RecoveredStream>,
+        next_stream: u32,
+        last_ts: Timestamp,
+        host: &mut impl Host,
     ) {
+        if core::mem::replace(&mut self.recovered, true) {
+            return;
+        }
+        self.next_stream = next_stream;
+        self.earliest = last_ts;
+        for found in streams {
+            let id = found.stream;
+            match StreamConfig::from_record(&found.record) {
+                Ok((config, _)) if self.names.contains_key(&config.name) => {
+                    let name = config.name;
+                    host.notice(JsNotice::Error(format!(
+                        "stream {name} is stored twice; the one with id {} is left alone",
+                        id.0
+                    )));
+                }
+                Ok((config, created)) => {
+                    self.add_stream(id, config, created, host);
+                    let update =
+                        StreamUpdate { stream: id, state: found.state, removed: Removed::None };
+                    self.set_state(now, &update);
+                    self.consumers_recovered(now, id, found.consumers, host);
+                }
+                Err(text) => host.notice(JsNotice::Error(format!(
+                    "stream with id {} can not be read and is left alone: {text}",
+                    id.0
+                ))),
+            }
+        }
+        for subject in stream::api::SUBJECTS {
+            host.subscribe(subject, host::Target::Api);
+        }
     }
 
-    /// Ends a turn: hands the messages gathered in it to the store.
-    pub fn flush(&mut self, _now: Now, _host: &mut impl Host) {}
+    /// Takes over what a commit changed, and tells the consumers.
+    fn updated(&mut self, now: Now, update: &StreamUpdate, host: &mut impl Host) {
+        if self.set_state(now, update) {
+            self.consumers_updated(now, update, None, host);
+        }
+    }
+
+    /// Takes over the numbers of a stream; false if there is no such stream.
+    fn set_state(&mut self, now: Now, update: &StreamUpdate) -> bool {
+        let Some(stream) = self.streams.get_mut(&update.stream) else { return false };
+        let used = if stream.config.memory { &mut self.usage.memory } else { &mut self.usage.file };
+        *used = used.saturating_sub(stream.state.bytes).saturating_add(update.state.bytes);
+        let before = stream.tail.bytes();
+        stream.tail.forget(&update.removed);
+        self.tail_bytes -= before - stream.tail.bytes();
+        stream.state.clone_from(&update.state);
+        self.schedule_expiry(now, update.stream);
+        true
+    }
+
+    /// Sets the timer of a stream for its oldest message.
+    fn schedule_expiry(&mut self, now: Now, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let due = match stream.state.next_expiry {
+            Some(at) if !stream.expire.asked => {
+                let wait = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or(0);
+                let wait = Duration::from_nanos(wait).min(EXPIRE_RECHECK);
+                Some((now.instant + wait).max(stream.expire.not_before))
+            }
+            _ => None,
+        };
+        if due == stream.expire.due {
+            return;
+        }
+        if let Some(old) = core::mem::replace(&mut stream.expire.due, due) {
+            self.expiries.remove(&(old, id));
+        }
+        if let Some(due) = due {
+            self.expiries.insert((due, id));
+        }
+    }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, host: &mut impl Host) {
+        while let Some(&(due, id)) = self.expiries.first() {
+            if due > now.instant {
+                break;
+            }
+            self.expiries.remove(&(due, id));
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            stream.expire.due = None;
+            if stream.state.next_expiry.is_some_and(|at| at > now.wall) {
+                // The wait was cut short, or the wall clock went back.
+                stream.expire.not_before = now.instant + Duration::from_millis(1);
+                self.schedule_expiry(now, id);
+                continue;
+            }
+            stream.expire.asked = true;
+            stream.expire.not_before = now.instant + EXPIRE_INTERVAL;
+            self.store(StoreRequest::Expire { stream: id, now: now.wall }, host);
+        }
         self.consumers_timeout(now, host);
     }
 
     /// When to call [`Self::handle_timeout`] if nothing else happens first.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.consumers_poll_timeout()
+        let expiry = self.expiries.first().map(|(due, _)| *due);
+        [expiry, self.consumers_poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Ends a turn: hands the messages gathered in it to the store, and works off what the
+    /// store in memory has to do.
+    pub fn flush(&mut self, now: Now, host: &mut impl Host) {
+        self.emit_ingest(host);
+        // Replies may lead to requests; what a pathological chain leaves over is done in the
+        // next turn.
+        for _ in 0..limits::MEMORY_ROUNDS_PER_TURN {
+            let replies = self.memory.run();
+            if replies.is_empty() {
+                break;
+            }
+            for reply in replies {
+                self.handle_store(now, reply, host);
+            }
+            self.emit_ingest(host);
+        }
+    }
+
+    /// Is there work for [`Self::flush`]?
+    pub fn needs_flush(&self) -> bool {
+        self.ingest.is_waiting() || self.memory.is_waiting()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

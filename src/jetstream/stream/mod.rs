@@ -1,16 +1,27 @@
 //! Streams: what one is, and what may be waiting for the store on its behalf.
 //!
-//! Owns [`Stream`]. Its configuration is `config`, its endpoints are `api`, `info` and
-//! `direct`.
+//! Owns [`Stream`] and its place in the tables and in the broker's interest. Its
+//! configuration is `config`, its endpoints are `api`, `info` and `direct`.
+//!
+//! # Invariants
+//! - A stream in the table has its name in `names`, and is subscribed to its subjects.
 
+pub(crate) mod api;
 pub(crate) mod config;
+pub(crate) mod direct;
+pub(crate) mod info;
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::id::StreamId;
-use crate::jetstream::storage::StreamState;
+use crate::jetstream::JetStream;
+use crate::jetstream::host::{Host, Target};
+use crate::jetstream::json::{self, Asker};
+use crate::jetstream::storage::{Seq, StreamState};
 use crate::jetstream::tail::Tail;
-use crate::time::Timestamp;
+use crate::time::{Instant, Timestamp};
 pub(crate) use config::StreamConfig;
 
 /// A stream, as the core knows it. Its messages are with the store.
@@ -28,8 +39,110 @@ pub(crate) struct Stream {
     pub(crate) state: StreamState,
     /// Its newest messages, while it has a consumer.
     pub(crate) tail: Tail,
+    /// The start of its acks, up to the sequence.
+    pub(crate) ack_head: Box<[u8]>,
+    /// The sweep for old messages.
+    pub(crate) expire: Expire,
+}
+
+/// When a stream is swept for old messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Expire {
+    /// The timer that is set.
+    pub(crate) due: Option<Instant>,
+    /// The store has been asked and has not answered.
+    pub(crate) asked: bool,
+    pub(crate) not_before: Instant,
 }
 
 /// A request about a stream that waits for the store.
 #[derive(Debug)]
-pub(crate) enum Pending {}
+pub(crate) enum Pending {
+    Create { asker: Asker, stream: StreamId, new: bool },
+    Update { asker: Asker, stream: StreamId, old: Box<StreamConfig>, new: Box<StreamConfig> },
+    Delete { asker: Asker, name: String },
+    Purge { asker: Asker },
+    DeleteMsg { asker: Asker, stream: StreamId, seq: Seq },
+    Get(api::Get),
+    Info(info::Pending),
+    Direct(direct::Pending),
+}
+
+/// Where direct gets of a stream arrive.
+fn direct_subjects(name: &str) -> [Vec<u8>; 2] {
+    let base = alloc::format!("$JS.API.DIRECT.GET.{name}").into_bytes();
+    let wide = [&base[..], b".>"].concat();
+    [base, wide]
+}
+
+impl JetStream {
+    /// Puts a stream into the tables and subscribes it.
+    pub(crate) fn add_stream(
+        &mut self,
+        id: StreamId,
+        config: StreamConfig,
+        created: Timestamp,
+        host: &mut impl Host,
+    ) {
+        let name = config.name.clone();
+        let mut ack_head = b"{\"stream\":".to_vec();
+        ack_head.extend_from_slice(&json::encode(&name));
+        if let Some(domain) = &self.options.domain {
+            ack_head.extend_from_slice(b",\"domain\":");
+            ack_head.extend_from_slice(&json::encode(domain));
+        }
+        ack_head.extend_from_slice(b",\"seq\":");
+        self.names.insert(name.clone(), id);
+        let stream = Stream {
+            id,
+            name,
+            config: StreamConfig::default(),
+            created,
+            state: StreamState::default(),
+            tail: Tail::default(),
+            ack_head: ack_head.into(),
+            expire: Expire::default(),
+        };
+        self.streams.insert(id, stream);
+        self.configure_stream(id, config, host);
+    }
+
+    /// Replaces the configuration, with what follows for interest.
+    pub(crate) fn configure_stream(
+        &mut self,
+        id: StreamId,
+        config: StreamConfig,
+        host: &mut impl Host,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let old = core::mem::replace(&mut stream.config, config);
+        let new = &stream.config;
+        for gone in old.subjects.iter().filter(|subject| !new.subjects.contains(subject)) {
+            host.unsubscribe(gone.as_bytes(), Target::Stream(id));
+        }
+        for added in new.subjects.iter().filter(|subject| !old.subjects.contains(subject)) {
+            host.subscribe(added.as_bytes(), Target::Stream(id));
+        }
+        if old.allow_direct != new.allow_direct {
+            for subject in direct_subjects(&stream.name) {
+                if new.allow_direct {
+                    host.subscribe(&subject, Target::DirectGet(id));
+                } else {
+                    host.unsubscribe(&subject, Target::DirectGet(id));
+                }
+            }
+        }
+    }
+
+    /// Takes a stream out of the tables and out of interest.
+    pub(crate) fn remove_stream(&mut self, id: StreamId, host: &mut impl Host) {
+        let bare = StreamConfig::default();
+        self.configure_stream(id, bare, host);
+        let Some(stream) = self.streams.remove(&id) else { return };
+        self.names.remove(&stream.name);
+        self.tail_bytes = self.tail_bytes.saturating_sub(stream.tail.bytes());
+        if let Some(due) = stream.expire.due {
+            self.expiries.remove(&(due, id));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Advisories: what happened, for whoever subscribed to it.
+//!
+//! Owns the advisories of streams and of the API. Published only where somebody listens.
+//!
+//! Source: fields and their order seen from nats-server 2.15.1. What it says there about
+//! the asking client is left out, JetStream does not know it.
+
+use alloc::string::String;
+
+use serde::Serialize;
+
+use super::JetStream;
+use crate::jetstream::host::Host;
+use crate::jetstream::json;
+
+/// Where the audit of the API goes.
+pub(super) const API: &[u8] = b"$JS.EVENT.ADVISORY.API";
+
+#[derive(Serialize)]
+struct Audit<'a> {
+    r#type: &'static str,
+    id: String,
+    timestamp: String,
+    server: &'a str,
+    subject: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    request: String,
+    response: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct StreamAction<'a> {
+    r#type: &'static str,
+    id: String,
+    timestamp: String,
+    stream: &'a str,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+}
+
+impl JetStream {
+    /// Tells of an answered API request.
+    pub(super) fn audit_advisory(
+        &mut self,
+        subject: &[u8],
+        request: &[u8],
+        response: &[u8],
+        host: &mut impl Host,
+    ) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let audit = json::encode(&Audit {
+            r#type: "io.nats.jetstream.advisory.v1.api_audit",
+            id: self.rng.token(22),
+            timestamp: self.wall.rfc3339(),
+            server: &self.options.server_name,
+            subject: text(subject),
+            request: text(request),
+            response: text(response),
+            domain: self.options.domain.as_deref(),
+        });
+        host.deliver(API, API, b"", b"", &audit);
+    }
+
+    /// Tells that a stream was created, updated or deleted.
+    pub(super) fn stream_advisory(
+        &mut self,
+        stream: &str,
+        event: &str,
+        action: &'static str,
+        host: &mut impl Host,
+    ) {
+        let subject = alloc::format!("$JS.EVENT.ADVISORY.STREAM.{event}.{stream}").into_bytes();
+        if !host.has_interest(&subject) {
+            return;
+        }
+        let advisory = json::encode(&StreamAction {
+            r#type: "io.nats.jetstream.advisory.v1.stream_action",
+            id: self.rng.token(22),
+            timestamp: self.wall.rfc3339(),
+            stream,
+            action,
+            domain: self.options.domain.as_deref(),
+        });
+        host.deliver(&subject, &subject, b"", b"", &advisory);
+    }
+}

@@ -1,0 +1,330 @@
+//! Publishing to streams: gathering a turn's messages, and the acks.
+//!
+//! Owns the batches on their way to the store and what they may weigh together, and the
+//! text of acks. Does not own the checks against stored messages: the engine makes them.
+//!
+//! # Invariants
+//! - Messages of one stream reach the store in the order they arrived.
+//! - `unanswered` is the size of all batches the store has not answered.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::JetStream;
+use crate::id::StreamId;
+use crate::jetstream::host::{Host, Inbound};
+use crate::jetstream::json::{self, ApiError};
+use crate::jetstream::storage::{
+    Chunk, PublishBatch, PublishError, PublishOutcome, Removed, StoreRequest, StoredMsg,
+    StreamUpdate,
+};
+use crate::jetstream::stream::Stream;
+use crate::limits;
+use crate::proto::headers;
+use crate::time::Now;
+
+/// Answered batches kept for the next turns.
+const SPARE_MAX: usize = 4;
+/// A spare batch over this is given back to the allocator.
+const SPARE_BYTES_MAX: usize = 2 * limits::INGEST_BATCH_BYTES;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Ingest {
+    file: PublishBatch,
+    memory: PublishBatch,
+    unanswered: usize,
+    spare: Vec<PublishBatch>,
+    ack: Vec<u8>,
+}
+
+impl Ingest {
+    /// Is there anything to hand to the store?
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.file.items.is_empty() || !self.memory.items.is_empty()
+    }
+}
+
+/// Checks that come before those of the store. `None`: the message may go there.
+fn refusal(stream: &Stream, msg: &Inbound<'_>, over_limit: bool) -> Option<ApiError> {
+    if msg.reply.ends_with(b".$FI") {
+        return Some(ApiError::fixed(10205, 400, "batch publish is disabled"));
+    }
+    let size = msg.headers.len() + msg.payload.len();
+    let max = usize::try_from(stream.config.max_msg_size).ok();
+    if max.is_some_and(|max| size > max) {
+        return Some(ApiError::fixed(10054, 400, "message size exceeds maximum allowed"));
+    }
+    if let Some(error) = unsupported_header(msg.headers) {
+        return Some(error);
+    }
+    over_limit.then(|| ApiError::fixed(10023, 503, "insufficient resources"))
+}
+
+/// Headers of features that no stream here has.
+fn unsupported_header(block: &[u8]) -> Option<ApiError> {
+    if block.is_empty() {
+        return None;
+    }
+    for line in headers::lines(block) {
+        let Some(rest) = line.strip_prefix(b"Nats-") else { continue };
+        let Some(colon) = memchr::memchr(b':', rest) else { continue };
+        let (name, value) = rest.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii_start();
+        if value.is_empty() {
+            continue;
+        }
+        let (err_code, text) = match name {
+            b"Batch-Id" => (10174, "atomic publish is disabled"),
+            b"Incr" if is_increment(value) => (10168, "message counters is disabled"),
+            b"Incr" => (10171, "message counter increment is invalid"),
+            b"Schedule" => (10188, "message schedules is disabled"),
+            b"Scheduler" | b"Schedule-Next" => (10212, "message schedules invalid scheduler"),
+            b"Stream-Source" => (10227, "message stream source header is not allowed"),
+            _ => continue,
+        };
+        return Some(ApiError::fixed(err_code, 400, text));
+    }
+    None
+}
+
+fn is_increment(value: &[u8]) -> bool {
+    let digits = value.strip_prefix(b"+").or(value.strip_prefix(b"-")).unwrap_or(value);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+}
+
+/// The ack that carries an error.
+fn error_ack(name: &str, error: &ApiError) -> Vec<u8> {
+    let mut ack = b"{\"error\":".to_vec();
+    ack.extend_from_slice(&json::encode(error));
+    ack.extend_from_slice(b",\"stream\":");
+    ack.extend_from_slice(&json::encode(&name));
+    ack.extend_from_slice(b",\"seq\":0}");
+    ack
+}
+
+impl JetStream {
+    /// Takes a message on a subject of `stream`. It reaches the store with the next
+    /// [`JetStream::flush`]; the ack leaves after the store's reply.
+    pub fn handle_publish(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        let timestamp = self.message_time(now);
+        let Some(to) = self.streams.get(&stream) else { return };
+        let memory = to.config.memory;
+        let over_limit = if memory {
+            self.options.max_memory.is_some_and(|max| self.usage.memory > max)
+        } else {
+            self.options.max_storage.is_some_and(|max| self.usage.file > max)
+        };
+        // A stream without acks sends no errors either.
+        let reply = if to.config.no_ack { &b""[..] } else { msg.reply };
+        if let Some(error) = refusal(to, &msg, over_limit) {
+            if !reply.is_empty() {
+                host.deliver(reply, reply, b"", b"", &error_ack(&to.name, &error));
+            }
+            return;
+        }
+        let ingest = &mut self.ingest;
+        let size = msg.subject.len() + reply.len() + msg.headers.len() + msg.payload.len();
+        let gathered = ingest.file.data.len() + ingest.memory.data.len();
+        if ingest.unanswered + gathered + size > limits::INGEST_BYTES_MAX {
+            if !reply.is_empty() {
+                let error = ApiError::fixed(10167, 429, "too many requests");
+                let text = error_ack(&to.name, &error);
+                let status = b"NATS/1.0 429 Too Many Requests\r\n\r\n";
+                host.deliver(reply, reply, status, b"", &text);
+            }
+            return;
+        }
+        let batch = if memory { &mut ingest.memory } else { &mut ingest.file };
+        // The bound above keeps a batch far below where this fails.
+        batch.push(stream, timestamp, msg.subject, reply, msg.headers, msg.payload);
+        if batch.data.len() >= limits::INGEST_BATCH_BYTES {
+            self.emit_ingest(host);
+        }
+    }
+
+    /// Hands what was gathered to the store.
+    pub(super) fn emit_ingest(&mut self, host: &mut impl Host) {
+        for memory in [false, true] {
+            let ingest = &mut self.ingest;
+            let batch = if memory { &mut ingest.memory } else { &mut ingest.file };
+            if batch.items.is_empty() {
+                continue;
+            }
+            let batch = core::mem::replace(batch, ingest.spare.pop().unwrap_or_default());
+            ingest.unanswered += batch.data.len();
+            self.store(StoreRequest::Publish(batch), host);
+        }
+    }
+
+    /// The store answered a batch: acks first, then consumers.
+    pub(super) fn published(
+        &mut self,
+        now: Now,
+        batch: PublishBatch,
+        outcomes: &[PublishOutcome],
+        updates: &[StreamUpdate],
+        host: &mut impl Host,
+    ) {
+        self.ingest.unanswered = self.ingest.unanswered.saturating_sub(batch.data.len());
+        for update in updates {
+            self.set_state(now, update);
+        }
+        self.acknowledge(&batch, outcomes, host);
+        let mut batch = Some(batch);
+        for (index, update) in updates.iter().enumerate() {
+            if !self.streams.contains_key(&update.stream) {
+                continue;
+            }
+            let chunk = if self.has_consumers(update.stream) {
+                let last = index + 1 == updates.len();
+                stored_chunk(&mut batch, outcomes, update, last && index == 0).map(Arc::new)
+            } else {
+                None
+            };
+            self.remember(update.stream, chunk.as_ref());
+            self.consumers_updated(now, update, chunk.as_ref(), host);
+        }
+        if let Some(mut batch) = batch
+            && self.ingest.spare.len() < SPARE_MAX
+            && batch.data.capacity() <= SPARE_BYTES_MAX
+        {
+            batch.data.clear();
+            batch.items.clear();
+            self.ingest.spare.push(batch);
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        batch: &PublishBatch,
+        outcomes: &[PublishOutcome],
+        host: &mut impl Host,
+    ) {
+        let mut number = itoa::Buffer::new();
+        let ack = &mut self.ingest.ack;
+        let mut current: Option<&Stream> = None;
+        for (item, outcome) in batch.items.iter().zip(outcomes) {
+            if item.reply.is_empty() {
+                continue;
+            }
+            if current.is_none_or(|stream| stream.id != item.stream) {
+                current = self.streams.get(&item.stream);
+            }
+            let (seq, end): (_, &[u8]) = match outcome {
+                PublishOutcome::Stored { seq, .. } => (*seq, b"}"),
+                PublishOutcome::Duplicate { seq } => (*seq, b",\"duplicate\": true}"),
+                PublishOutcome::Refused(error) => {
+                    let name = current.map(|stream| &*stream.name).unwrap_or_default();
+                    let text = error_ack(name, &api_error(error));
+                    let reply = batch.bytes(&item.reply);
+                    host.deliver(reply, reply, b"", b"", &text);
+                    continue;
+                }
+            };
+            // A stream that was deleted after it stored the message: nobody can use the ack.
+            let Some(stream) = current else { continue };
+            ack.clear();
+            ack.extend_from_slice(&stream.ack_head);
+            ack.extend_from_slice(number.format(seq).as_bytes());
+            ack.extend_from_slice(end);
+            let reply = batch.bytes(&item.reply);
+            host.deliver(reply, reply, b"", b"", ack);
+        }
+    }
+
+    /// Keeps what a stream just stored for consumers that are caught up.
+    fn remember(&mut self, id: StreamId, chunk: Option<&Arc<Chunk>>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let before = stream.tail.bytes();
+        match chunk {
+            Some(chunk) => {
+                if let Some(first) = chunk.msgs.first() {
+                    stream.tail.push(first.seq, Arc::clone(chunk));
+                }
+            }
+            None => stream.tail.clear(),
+        }
+        self.tail_bytes = self.tail_bytes - before + stream.tail.bytes();
+        while self.tail_bytes > limits::TAIL_CACHE_BYTES_MAX {
+            let fullest = self.streams.values_mut().max_by_key(|stream| stream.tail.bytes());
+            let freed = fullest.map_or(0, |stream| stream.tail.pop_oldest());
+            if freed == 0 {
+                self.tail_bytes = 0;
+            }
+            self.tail_bytes = self.tail_bytes.saturating_sub(freed);
+        }
+    }
+}
+
+fn api_error(error: &PublishError) -> ApiError {
+    let (err_code, code) = error.codes();
+    ApiError::with(err_code, code, format!("{error}"))
+}
+
+/// What `update` says was stored and still exists, from the batch. `None` if that can not be
+/// known. With `whole`, no other stream needs the batch and its buffer may be moved.
+fn stored_chunk(
+    batch: &mut Option<PublishBatch>,
+    outcomes: &[PublishOutcome],
+    update: &StreamUpdate,
+    whole: bool,
+) -> Option<Chunk> {
+    let removed: &[_] = match &update.removed {
+        Removed::None => &[],
+        Removed::Some(list) => list,
+        Removed::Many { .. } => return None,
+    };
+    let gone = |seq| removed.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok();
+    let from = batch.as_ref()?;
+    let plain = from.items.iter().all(|item| {
+        let block = from.bytes(&item.headers);
+        block.is_empty() || block.starts_with(b"NATS/1.0\r\n")
+    });
+    let mut chunk = Chunk::default();
+    chunk.msgs.reserve(from.items.len());
+    for (item, outcome) in from.items.iter().zip(outcomes) {
+        let PublishOutcome::Stored { seq, timestamp } = *outcome else { continue };
+        if item.stream != update.stream || gone(seq) {
+            continue;
+        }
+        let mut msg = StoredMsg {
+            seq,
+            timestamp,
+            subject: item.subject.clone(),
+            headers: item.headers.clone(),
+            payload: item.payload.clone(),
+        };
+        if !(whole && plain) {
+            let mut put = |bytes: &[u8]| {
+                let start = u32::try_from(chunk.data.len()).unwrap_or(u32::MAX);
+                chunk.data.extend_from_slice(bytes);
+                start..u32::try_from(chunk.data.len()).unwrap_or(u32::MAX)
+            };
+            msg.subject = put(from.bytes(&item.subject));
+            msg.headers = put(&stored_headers(from.bytes(&item.headers)));
+            msg.payload = put(from.bytes(&item.payload));
+        }
+        chunk.msgs.push(msg);
+    }
+    if whole && plain {
+        chunk.data = batch.take()?.data;
+    }
+    Some(chunk)
+}
+
+/// A header block as it is stored: without the rest of a status line.
+fn stored_headers(block: &[u8]) -> alloc::borrow::Cow<'_, [u8]> {
+    let end = memchr::memmem::find(block, b"\r\n").unwrap_or(block.len());
+    if end <= headers::VERSION.len() {
+        return block.into();
+    }
+    [headers::VERSION, block.get(end..).unwrap_or_default()].concat().into()
+}
