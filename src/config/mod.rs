@@ -26,6 +26,7 @@ mod secret;
 mod units;
 
 pub use lexer::{FILE_BYTES_MAX, KEY_BYTES_MAX};
+pub(crate) use mistake::nearest;
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes, Place};
 pub use parser::{FILES_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, Surroundings, VALUES_MAX};
 pub use secret::Secret;

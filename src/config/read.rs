@@ -18,6 +18,7 @@ use super::{
     Authorization, Compression, Config, JetStreamConfig, JetStreamLimits, LeafNodesConfig, Loaded,
     RemoteConfig, RemoteUrl, Secret, SyncInterval, TlsClientConfig, WriteTimeout,
 };
+use crate::time::GoDuration;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -221,8 +222,9 @@ impl Reader<'_> {
             self.mistakes.add(
                 place,
                 format!(
-                    "lame_duck_grace_period ({:?}) must be below lame_duck_duration ({:?})",
-                    config.lame_duck_grace_period, config.lame_duck_duration
+                    "lame_duck_grace_period ({}) must be below lame_duck_duration ({})",
+                    GoDuration(config.lame_duck_grace_period),
+                    GoDuration(config.lame_duck_duration)
                 ),
             );
         }
@@ -953,7 +955,10 @@ impl Reader<'_> {
         if value > TIMEOUT_USUAL_MAX {
             self.warnings.add(
                 node.place.clone(),
-                format!("{key} of {value:?} is high, consider keeping it under 60 seconds"),
+                format!(
+                    "{key} of {} is high, consider keeping it under 60 seconds",
+                    GoDuration(value)
+                ),
             );
         }
         Some(value)
