@@ -3,6 +3,8 @@
 extern crate alloc;
 
 pub mod broker;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod id;
 pub mod jetstream;
 pub mod limits;

@@ -1,3 +1,6 @@
 //! The server: configuration, log, event loop and everything that ties them together.
 
+pub mod banner;
+pub mod cli;
+pub mod log;
 pub mod run;

