@@ -6,7 +6,7 @@
 //! hanging it.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) enum Frame {
 }
 
 /// A delivered message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) subject: String,
     pub(crate) sid: String,
@@ -32,6 +32,19 @@ pub(crate) struct Message {
     /// The whole header block; empty for `MSG`.
     pub(crate) headers: Vec<u8>,
     pub(crate) payload: Vec<u8>,
+}
+
+/// The control line and the start of the rest: enough to recognise a message in a panic.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 200;
+        let mut rest = printable(&self.headers) + &printable(&self.payload);
+        if let Some((cut, _)) = rest.char_indices().nth(SHOWN) {
+            rest.truncate(cut);
+            rest.push_str("...");
+        }
+        write!(f, "{} `{rest}`", Frame::Message(self.clone()).line())
+    }
 }
 
 impl Frame {

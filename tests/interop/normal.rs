@@ -116,7 +116,8 @@ impl Normaliser {
     fn json(&self, mut value: Value) -> Vec<String> {
         neutralise(&mut value);
         let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-        text.lines().map(|line| format!("| {}", self.text(line))).collect()
+        // Without the commas a member more or less is one line more or less.
+        text.lines().map(|line| format!("| {}", self.text(line.trim_end_matches(',')))).collect()
     }
 
     /// One line of text.

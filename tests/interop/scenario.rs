@@ -181,7 +181,7 @@ impl Scenario {
                     let Some(line) = line else { return true };
                     let mut found = false;
                     lines.retain_mut(|l| {
-                        let hit = l.trim() == line;
+                        let hit = l.split_whitespace().eq(line.split_whitespace());
                         found |= hit;
                         if hit {
                             l.clone_from(&mark);
