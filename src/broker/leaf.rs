@@ -5,8 +5,11 @@
 
 use alloc::vec::Vec;
 
+use super::Broker;
 use super::core::{Core, Msg, Origin};
 use super::interest::SubId;
+use crate::id::ConnId;
+use crate::time::Now;
 
 /// A leaf connection's state.
 #[derive(Debug, Default)]
@@ -40,6 +43,20 @@ impl LeafHits {
             None => self.hits.push((conn, queue.into_iter().collect())),
         }
     }
+}
+
+impl Broker {
+    pub(super) fn leaf_dialled(
+        &mut self,
+        _now: Now,
+        _remote: u32,
+        _attempt: u32,
+        _result: Result<&str, &str>,
+    ) -> Option<ConnId> {
+        None
+    }
+
+    pub(super) fn leaf_tls_done(&mut self, _now: Now, _conn: ConnId, _result: Result<(), &str>) {}
 }
 
 impl Core {

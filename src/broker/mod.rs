@@ -107,6 +107,30 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
+    /// Dial a leaf remote, then call [`Broker::dialled`].
+    Dial {
+        /// Which remote, by its place in the configuration.
+        remote: u32,
+        /// Returned, so that a late answer is known as such.
+        attempt: u32,
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// For the connect.
+        timeout: Duration,
+        /// Picks one of the addresses of `host`.
+        pick: u64,
+    },
+    /// Start TLS as a client on a connection, then call [`Broker::tls_done`].
+    StartTls {
+        /// Which connection.
+        conn: ConnId,
+        /// Whose `tls {}` block.
+        remote: u32,
+        /// For SNI and verification.
+        server_name: String,
+    },
     /// Hand a request to the store.
     Store(StoreRequest),
     /// Print a line.
@@ -295,6 +319,27 @@ impl Broker {
     pub fn closed(&mut self, now: Now, id: ConnId) {
         self.core.now = now;
         self.core.remove_conn(id);
+    }
+
+    // --- Leaf remotes ---
+
+    /// A dial has ended. With an address, the new connection's id: its socket belongs to it
+    /// from now on. `None`: nobody waits for it any more, close it.
+    pub fn dialled(
+        &mut self,
+        now: Now,
+        remote: u32,
+        attempt: u32,
+        result: Result<&str, &str>,
+    ) -> Option<ConnId> {
+        self.core.now = now;
+        self.leaf_dialled(now, remote, attempt, result)
+    }
+
+    /// The TLS handshake of a leaf connection has ended.
+    pub fn tls_done(&mut self, now: Now, conn: ConnId, result: Result<(), &str>) {
+        self.core.now = now;
+        self.leaf_tls_done(now, conn, result);
     }
 
     // --- Writing ---

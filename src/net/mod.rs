@@ -8,3 +8,4 @@ pub mod dial;
 pub mod poller;
 pub mod signals;
 pub mod socket;
+pub mod tls;

@@ -4,3 +4,4 @@ pub mod banner;
 pub mod cli;
 pub mod log;
 pub mod run;
+pub mod start;

@@ -17,12 +17,14 @@ use rustix::net::SocketFlags;
 
 use crate::broker::{Broker, CloseReason, Level, Notice, Output};
 use crate::id::ConnId;
+use crate::jetstream::storage::{StoreReply, StoreRequest};
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::clock::Clock;
+use crate::net::dial::{Dialled, Dialler};
 use crate::net::poller::{Poller, Ready, Waker, Want};
 use crate::net::signals::{Signal, Signals};
 use crate::net::socket::{Received, Socket};
-use crate::jetstream::storage::{StoreReply, StoreRequest};
+use crate::net::tls::TlsClient;
 use crate::time::{Duration, Instant, Now};
 
 /// Keys of what is not a connection.
@@ -46,6 +48,8 @@ struct Peer {
     resume_at: Option<Instant>,
     /// To be closed once what waits for it is written, or at this time.
     close_by: Option<(Instant, CloseReason)>,
+    /// The broker waits for the end of a TLS handshake.
+    tls_begun: bool,
 }
 
 /// Prints what operators should know.
@@ -77,6 +81,9 @@ pub struct Server<P> {
     poller: Poller,
     listener: Option<TcpListener>,
     signals: Signals,
+    dialler: Dialler<(u32, u32)>,
+    /// By remote.
+    tls: Vec<TlsClient>,
     print: P,
     peers: Vec<Option<Peer>>,
     buffer: Box<[u8]>,
@@ -90,7 +97,7 @@ pub struct Server<P> {
 
 impl<P: Print> Server<P> {
     /// A server that is ready to accept on `listener` once [`Self::run`] is called.
-    /// `open_store` gets what wakes the loop.
+    /// `open_store` gets what wakes the loop. `tls` has one entry for each leaf remote.
     ///
     /// # Errors
     /// When descriptors cannot be had.
@@ -98,11 +105,13 @@ impl<P: Print> Server<P> {
         broker: Broker,
         clock: Clock,
         print: P,
+        tls: Vec<TlsClient>,
         open_store: impl FnOnce(Waker) -> io::Result<Option<Box<dyn StorePort>>>,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let signals = Signals::new()?;
         poller.add(&signals, SIGNALS, Want::READ)?;
+        let waker = poller.waker();
         let store = open_store(poller.waker())?;
         Ok(Self {
             broker,
@@ -111,6 +120,8 @@ impl<P: Print> Server<P> {
             poller,
             listener: None,
             signals,
+            dialler: Dialler::new(waker),
+            tls,
             print,
             peers: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -183,6 +194,9 @@ impl<P: Print> Server<P> {
                 self.broker.handle_store(now, reply);
             }
         }
+        for dialled in self.dialler.poll() {
+            self.dialled(now, dialled);
+        }
         if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.broker.handle_timeout(now);
         }
@@ -207,6 +221,12 @@ impl<P: Print> Server<P> {
                     Output::Close { conn, flush, reason } => {
                         self.begin_close(now, conn, flush, reason);
                     }
+                    Output::Dial { remote, attempt, host, port, timeout, pick } => {
+                        self.dialler.dial((remote, attempt), host, port, timeout, pick);
+                    }
+                    Output::StartTls { conn, remote, server_name } => {
+                        self.start_tls(now, conn, remote, &server_name);
+                    }
                 }
             }
             while let Some(id) = self.broker.next_dirty() {
@@ -222,16 +242,9 @@ impl<P: Print> Server<P> {
 
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock.now().instant;
-        let resting = self
-            .resting
-            .iter()
-            .filter_map(|id| self.peer(*id)?.resume_at)
-            .min();
-        let closing = self
-            .closing
-            .iter()
-            .filter_map(|id| self.peer(*id)?.close_by.map(|(at, _)| at))
-            .min();
+        let resting = self.resting.iter().filter_map(|id| self.peer(*id)?.resume_at).min();
+        let closing =
+            self.closing.iter().filter_map(|id| self.peer(*id)?.close_by.map(|(at, _)| at)).min();
         let accepting = self.accept_pause.map(|(at, _)| at);
         let next = [self.broker.poll_timeout(), resting, closing, accepting]
             .into_iter()
@@ -299,13 +312,66 @@ impl<P: Print> Server<P> {
             self.peers.resize_with(index + 1, || None);
         }
         if let Some(slot) = self.peers.get_mut(index) {
-            *slot =
-                Some(Peer { id, socket, want: Want::READ, resume_at: None, close_by: None });
+            *slot = Some(Peer {
+                id,
+                socket,
+                want: Want::READ,
+                resume_at: None,
+                close_by: None,
+                tls_begun: false,
+            });
         }
     }
 
     fn peer(&self, id: ConnId) -> Option<&Peer> {
         self.peers.get(id.index as usize)?.as_ref().filter(|peer| peer.id == id)
+    }
+
+    // --- Dialling ---
+
+    fn dialled(&mut self, now: Now, dialled: Dialled<(u32, u32)>) {
+        let (remote, attempt) = dialled.key;
+        match dialled.result {
+            Ok((fd, address)) => {
+                let address = address.to_string();
+                if let Some(id) = self.broker.dialled(now, remote, attempt, Ok(&address)) {
+                    self.add_peer(now, id, fd);
+                }
+            }
+            Err(error) => {
+                self.broker.dialled(now, remote, attempt, Err(&error.to_string()));
+            }
+        }
+    }
+
+    fn start_tls(&mut self, now: Now, id: ConnId, remote: u32, server_name: &str) {
+        // What was written before TLS goes out in the clear.
+        self.flush(now, id);
+        let session = match self.tls.get(remote as usize) {
+            Some(tls) => tls.session(server_name),
+            None => Err("this remote has no TLS configuration".to_owned()),
+        };
+        match session {
+            Ok(session) => {
+                if let Some(Some(peer)) = self.peers.get_mut(id.index as usize) {
+                    if peer.id == id {
+                        peer.socket.start_tls(session);
+                        peer.tls_begun = true;
+                        self.flush(now, id);
+                    }
+                }
+            }
+            Err(error) => self.broker.tls_done(now, id, Err(&error)),
+        }
+    }
+
+    /// Tells the broker once a handshake has ended well.
+    fn check_tls(&mut self, now: Now, id: ConnId) {
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
+        if peer.id == id && peer.tls_begun && !peer.socket.is_handshaking() {
+            peer.tls_begun = false;
+            self.broker.tls_done(now, id, Ok(()));
+        }
     }
 
     // --- Reading ---
@@ -328,7 +394,8 @@ impl<P: Print> Server<P> {
             let closing = peer.close_by.is_some();
             match peer.socket.receive(&mut self.buffer) {
                 Ok(Received::Bytes(count)) => {
-                    if !closing {
+                    self.check_tls(now, id);
+                    if !closing && count > 0 {
                         let bytes = self.buffer.get(..count).unwrap_or(&[]);
                         self.broker.receive(now, id, bytes);
                         if let Some(rest) = self.broker.stall() {
@@ -345,7 +412,7 @@ impl<P: Print> Server<P> {
                 Ok(Received::End) => return self.drop_peer(now, id),
                 Err(error) => {
                     if self.peer(id).is_some_and(|peer| peer.socket.is_tls()) {
-                        self.print.print(now, &Notice::error(error.to_string()));
+                        self.broker.tls_done(now, id, Err(&error.to_string()));
                     }
                     return self.drop_peer(now, id);
                 }

@@ -1,0 +1,271 @@
+//! From a configuration to a running server.
+//!
+//! Owns the order of a start: log, PID file, store, listener, then the lines harnesses wait
+//! for. Whatever fails says what to change and ends the process with 1 before a client could
+//! connect.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::banner;
+use super::cli::Start;
+use super::log::{Level, Log, LogOptions};
+use super::run::{Print, Server, StorePort};
+use crate::broker::options::{Auth, Options};
+use crate::broker::{Broker, Level as NoticeLevel, Notice};
+use crate::config::{Authorization, Config, JetStreamConfig, SyncInterval};
+use crate::id::Rng;
+use crate::jetstream;
+use crate::net::clock::Clock;
+use crate::net::poller::Waker;
+use crate::net::tls::TlsClient;
+use crate::time::Now;
+
+/// Runs the server until it is told to stop.
+pub fn serve(start: &Start) -> ExitCode {
+    let clock = Clock::new();
+    let config = &start.loaded.config;
+    let mut log = match Log::open(LogOptions::from(config)) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("sedge: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &start.loaded.warnings {
+        log.warning(clock.now().wall, &warning.to_string());
+    }
+    match run(start, config, clock, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((mut log, text)) => {
+            log.fatal(clock.now().wall, &text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The log as the event loop sees it.
+#[derive(Debug)]
+struct Printer(Log);
+
+impl Print for Printer {
+    fn print(&mut self, now: Now, notice: &Notice) {
+        let level = match notice.level {
+            NoticeLevel::Debug => Level::Debug,
+            NoticeLevel::Info => Level::Info,
+            NoticeLevel::Warn => Level::Warning,
+            NoticeLevel::Error => Level::Error,
+        };
+        self.0.write(now.wall, level, &notice.text);
+    }
+
+    fn reopen(&mut self, now: Now) {
+        match self.0.reopen(now.wall) {
+            Ok(()) => {}
+            Err(error) => self.0.error(now.wall, &error),
+        }
+    }
+}
+
+type Failure = (Log, String);
+
+fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(), Failure> {
+    let mut seed = [0; 8];
+    let seed = match rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u64::from_ne_bytes(seed),
+        Err(error) => return Err((log, format!("no random numbers to be had: {error}"))),
+    };
+    let mut rng = Rng::new(seed);
+    let server_id = server_id(&mut rng);
+    let name = config.server_name.clone().unwrap_or_else(|| server_id.clone());
+    let now = clock.now().wall;
+    for line in banner::starting(&name, &server_id) {
+        log.info(now, &line);
+    }
+    if let Some(file) = &start.file {
+        log.info(now, &banner::configuration(file, &start.loaded.digest));
+    }
+    for advice in config.advice() {
+        log.warning(now, &advice);
+    }
+    if let Err(error) = write_pid(config.pid_file.as_deref()) {
+        return Err((log, error));
+    }
+    let listener = match bind(config) {
+        Ok(listener) => listener,
+        Err(error) => return Err((log, error)),
+    };
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let options = options(config, server_id, name.clone(), port);
+    let js = config.jetstream.as_ref().map(|js| jetstream_options(js, &name));
+    if let (Some(js), Some(options)) = (&config.jetstream, &js) {
+        let memory = options.max_memory.unwrap_or(u64::MAX);
+        for line in banner::jetstream(js, memory, options.max_storage.unwrap_or(u64::MAX)) {
+            log.info(now, &line);
+        }
+    }
+    let mut tls = Vec::new();
+    for remote in &config.leafnodes.remotes {
+        match TlsClient::new(remote.tls.as_ref()) {
+            Ok(client) => tls.push(client),
+            Err(error) => return Err((log, format!("leafnodes.remotes.tls: {error}"))),
+        }
+    }
+    let broker = Broker::new(options, js, rng.next_u64());
+    let server = Server::new(broker, clock, Printer(log), tls, |waker| {
+        config.jetstream.as_ref().map(|js| open_store(js, waker)).transpose()
+    });
+    let mut server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            let log = Log::open(LogOptions::from(config));
+            return match log {
+                Ok(log) => Err((log, error.to_string())),
+                Err(_) => Ok(()),
+            };
+        }
+    };
+    let result = server
+        .recover()
+        .and_then(|()| server.listen(listener))
+        .map(|()| {
+            server.notice(&Notice::info(banner::listening(&config.host, port)));
+            server.notice(&Notice::info(banner::READY));
+        })
+        .and_then(|()| write_ports(config, port))
+        .and_then(|()| server.run());
+    remove_files(config);
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            server.notice(&Notice::error(format!("the server cannot go on: {error}")));
+            Ok(())
+        }
+    }
+}
+
+fn open_store(_js: &JetStreamConfig, _waker: Waker) -> io::Result<Box<dyn StorePort>> {
+    Err(io::Error::other("JetStream is not available in this build"))
+}
+
+/// A server id in nats-server's form: 56 characters of base32 that begin with `N`.
+fn server_id(rng: &mut Rng) -> String {
+    let mut key = [0; 32];
+    rng.fill(&mut key);
+    crate::auth::nkey::encode(crate::auth::nkey::KeyKind::Server, &key)
+}
+
+fn options(config: &Config, server_id: String, server_name: String, port: u16) -> Options {
+    let (host, port) = match config.client_advertise.as_deref() {
+        None => (config.host.clone(), port),
+        Some(text) => match text.rsplit_once(':') {
+            Some((host, digits)) => match digits.parse() {
+                Ok(advertised) => (host.to_owned(), advertised),
+                Err(_) => (text.to_owned(), port),
+            },
+            None => (text.to_owned(), port),
+        },
+    };
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Options {
+        server_id,
+        server_name,
+        host,
+        port,
+        max_payload: size(config.max_payload.into()),
+        max_control_line: size(config.max_control_line.into()),
+        max_pending: size(config.max_pending),
+        max_connections: size(config.max_connections.into()),
+        max_subscriptions: size(config.max_subscriptions.unwrap_or(0).into()),
+        max_sub_tokens: usize::from(config.max_sub_tokens.unwrap_or(0)),
+        ping_interval: config.ping_interval,
+        ping_max: config.ping_max,
+        write_deadline: config.write_deadline,
+        headers: !config.no_header_support,
+        jetstream: config.jetstream.is_some(),
+        domain: config.jetstream.as_ref().and_then(|js| js.domain.clone()),
+        auth: match &config.authorization {
+            Authorization::None => Auth::Anyone,
+            Authorization::User { user, password } => {
+                Auth::User { user: user.clone(), password: password.expose().to_owned() }
+            }
+            Authorization::Token(token) => Auth::Token(token.expose().to_owned()),
+        },
+        auth_timeout: config.auth_timeout,
+    }
+}
+
+fn jetstream_options(js: &JetStreamConfig, server_name: &str) -> jetstream::options::Options {
+    let disk = js.max_file_store.or_else(|| free_disk(&js.directory()).map(|free| free / 4 * 3));
+    let memory = js.max_memory_store.or_else(|| {
+        let info = rustix::system::sysinfo();
+        let unit = u64::from(info.mem_unit);
+        Some(u64::try_from(info.totalram).unwrap_or(0).saturating_mul(unit) / 4 * 3)
+    });
+    jetstream::options::Options {
+        domain: js.domain.clone(),
+        store_dir: js.directory().display().to_string(),
+        max_memory: memory,
+        max_storage: disk,
+        strict: js.strict,
+        relaxed: js.sync_interval != SyncInterval::Always,
+        server_name: server_name.to_owned(),
+        limits: jetstream::options::Limits {
+            max_ack_pending: js.limits.max_ack_pending.map(i64::from),
+            max_request_batch: js.limits.max_request_batch.map(i64::from),
+            duplicate_window: js.limits.duplicate_window,
+        },
+        ..jetstream::options::Options::default()
+    }
+}
+
+/// Free bytes of the file system that `directory` is on, or will be.
+fn free_disk(directory: &Path) -> Option<u64> {
+    let existing = directory.ancestors().find(|path| path.exists())?;
+    let stat = rustix::fs::statvfs(existing).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn bind(config: &Config) -> Result<TcpListener, String> {
+    let port = u16::try_from(config.port.max(0)).unwrap_or(0);
+    let host = config.host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("cannot listen on {}:{port}: {error}", config.host))?
+        .collect();
+    TcpListener::bind(&addresses[..]).map_err(|error| {
+        format!(
+            "Error listening on port: {}:{port}, {error}; is another server running there? \
+             Change listen, or port and host",
+            config.host
+        )
+    })
+}
+
+fn write_pid(path: Option<&Path>) -> Result<(), String> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, std::process::id().to_string())
+        .map_err(|error| format!("pid_file {}: {error}", path.display()))
+}
+
+/// `<dir>/sedge_<pid>.ports`, as nats-server writes its own.
+fn ports_file(config: &Config) -> Option<PathBuf> {
+    let directory = config.ports_file_dir.as_ref()?;
+    Some(directory.join(format!("sedge_{}.ports", std::process::id())))
+}
+
+fn write_ports(config: &Config, port: u16) -> io::Result<()> {
+    let Some(path) = ports_file(config) else { return Ok(()) };
+    let host = if config.host == "0.0.0.0" { "127.0.0.1" } else { &config.host };
+    fs::write(path, format!("{{\"nats\":[\"nats://{host}:{port}\"]}}"))
+}
+
+fn remove_files(config: &Config) {
+    for path in config.pid_file.clone().into_iter().chain(ports_file(config)) {
+        // It may have been moved away, which is what we want.
+        let _ = fs::remove_file(path);
+    }
+}
