@@ -2,6 +2,7 @@
 #![cfg_attr(not(feature = "server"), no_std)]
 extern crate alloc;
 
+pub mod auth;
 pub mod broker;
 #[cfg(feature = "server")]
 pub mod config;
