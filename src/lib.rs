@@ -8,6 +8,7 @@ pub mod broker;
 pub mod config;
 pub mod id;
 pub mod jetstream;
+pub mod leaf;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod net;
