@@ -27,8 +27,6 @@ use crate::proto::client::write_err;
 use crate::proto::leaf::{LeafConnect, LeafInfo, LeafOp, PING, PONG, SubjectPermissions};
 use crate::time::{Instant, Now, nanos};
 
-/// Between our TLS hello and the end of the TLS handshake.
-pub const TLS_TIMEOUT: Duration = Duration::from_secs(2);
 /// From ready to the first PING; up to a fifth more, so that many do not come at once.
 const FIRST_PING: Duration = Duration::from_secs(1);
 /// A connection that ends this soon after an `-ERR` ended because of it.
@@ -155,7 +153,7 @@ impl Solicitor {
             rtt: None,
         };
         if link.options.handshake_first {
-            solicitor.start_tls(now.instant, None);
+            solicitor.start_tls(now.instant + link.options.tls_timeout, None);
         }
         solicitor
     }
@@ -334,14 +332,14 @@ impl Solicitor {
         // With handshake_first the INFO came through TLS already.
         let secure = link.options.handshake_first;
         if !secure && (info.tls_required || link.options.tls) {
-            self.start_tls(now, Some(Box::new(info)));
+            self.start_tls(now + link.options.tls_timeout, Some(Box::new(info)));
         } else {
             self.connect(now, &info, link);
         }
     }
 
-    fn start_tls(&mut self, now: Instant, info: Option<Box<LeafInfo>>) {
-        self.state = State::Tls { deadline: now + TLS_TIMEOUT, info };
+    fn start_tls(&mut self, deadline: Instant, info: Option<Box<LeafInfo>>) {
+        self.state = State::Tls { deadline, info };
         self.outputs.push_back(LeafOutput::StartTls);
     }
 

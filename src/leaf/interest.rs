@@ -118,15 +118,13 @@ impl LocalInterest {
     }
 }
 
-/// What an operation of the hub did to its interest.
+/// What an `LS+` of the hub did to its interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HubChange {
-    /// A new key: insert it into the broker's interest.
+    /// A new key.
     Added,
     /// The weight of a queue group changed.
-    Weight(u32),
-    /// The key is gone.
-    Removed,
+    Weight,
     /// Nothing changed.
     Same,
     /// The subject has an empty token or text after `>`.
@@ -135,58 +133,68 @@ pub enum HubChange {
     Full,
 }
 
-/// What one hub wants from us.
-#[derive(Debug, Default)]
-pub struct HubInterest {
-    weights: BTreeMap<Key, u32>,
+/// What one hub wants from us. `T` is what the broker keeps for each key.
+#[derive(Debug)]
+pub struct HubInterest<T> {
+    keys: BTreeMap<Key, (u32, T)>,
 }
 
-impl HubInterest {
-    /// `LS+`. `weight` is 1 for plain interest.
-    pub fn add(&mut self, subject: &[u8], queue: &[u8], weight: u32) -> HubChange {
+impl<T> Default for HubInterest<T> {
+    fn default() -> Self {
+        Self { keys: BTreeMap::new() }
+    }
+}
+
+impl<T> HubInterest<T> {
+    /// `LS+`. `weight` is 1 for plain interest. `make` is called for a new key only.
+    pub fn add(
+        &mut self,
+        subject: &[u8],
+        queue: &[u8],
+        weight: u32,
+        make: impl FnOnce() -> T,
+    ) -> HubChange {
         if !is_valid(subject) {
             return HubChange::Invalid;
         }
         let key = Key::new(subject, queue);
-        if let Some(known) = self.weights.get_mut(&key) {
+        if let Some((known, _)) = self.keys.get_mut(&key) {
             if *known == weight || queue.is_empty() {
                 return HubChange::Same;
             }
             *known = weight;
-            return HubChange::Weight(weight);
+            return HubChange::Weight;
         }
-        if self.weights.len() >= limits::LEAF_SUBSCRIPTIONS_MAX {
+        if self.keys.len() >= limits::LEAF_SUBSCRIPTIONS_MAX {
             return HubChange::Full;
         }
-        self.weights.insert(key, weight);
+        self.keys.insert(key, (weight, make()));
         HubChange::Added
     }
 
-    /// `LS-`.
-    pub fn remove(&mut self, subject: &[u8], queue: &[u8]) -> HubChange {
-        match self.weights.remove(&Key::new(subject, queue)) {
-            Some(_) => HubChange::Removed,
-            None => HubChange::Same,
-        }
+    /// `LS-`. An unknown key is nothing to worry about.
+    pub fn remove(&mut self, subject: &[u8], queue: &[u8]) -> Option<T> {
+        self.keys.remove(&Key::new(subject, queue)).map(|(_, kept)| kept)
     }
 
-    /// Everything, as subject, queue (empty: none) and weight: to remove when the
-    /// connection ends.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], u32)> {
-        self.weights.iter().map(|(key, &weight)| {
-            let (subject, queue) = key.parts();
-            (subject, queue, weight)
-        })
+    /// How many members stand behind a queue group; 1 for plain interest.
+    pub fn weight(&self, subject: &[u8], queue: &[u8]) -> Option<u32> {
+        self.keys.get(&Key::new(subject, queue)).map(|&(weight, _)| weight)
+    }
+
+    /// Forgets everything, because the connection ends.
+    pub fn take(&mut self) -> Vec<T> {
+        core::mem::take(&mut self.keys).into_values().map(|(_, kept)| kept).collect()
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.weights.len()
+        self.keys.len()
     }
 
     /// Is there none?
     pub fn is_empty(&self) -> bool {
-        self.weights.is_empty()
+        self.keys.is_empty()
     }
 }
 
@@ -479,20 +487,24 @@ mod tests {
     #[test]
     fn interest_of_the_hub_is_kept_by_key_and_bounded() {
         let mut interest = HubInterest::default();
-        assert_eq!(interest.add(b"a", b"", 1), HubChange::Added);
-        assert_eq!(interest.add(b"a", b"", 1), HubChange::Same);
-        assert_eq!(interest.add(b"a", b"q", 1), HubChange::Added);
-        assert_eq!(interest.add(b"a", b"q", 3), HubChange::Weight(3));
-        assert_eq!(interest.remove(b"b", b""), HubChange::Same);
-        assert_eq!(interest.remove(b"a", b""), HubChange::Removed);
-        assert_eq!(interest.add(b"a..b", b"", 1), HubChange::Invalid);
-        let keys: Vec<_> = interest.iter().collect();
-        assert_eq!(keys, [(&b"a"[..], &b"q"[..], 3)]);
+        assert_eq!(interest.add(b"a", b"", 1, || 1), HubChange::Added);
+        assert_eq!(interest.add(b"a", b"", 1, || 2), HubChange::Same);
+        assert_eq!(interest.add(b"a", b"q", 1, || 3), HubChange::Added);
+        assert_eq!(interest.add(b"a", b"q", 3, || 4), HubChange::Weight);
+        assert_eq!(interest.weight(b"a", b"q"), Some(3));
+        assert_eq!(interest.remove(b"b", b""), None);
+        assert_eq!(interest.remove(b"a", b""), Some(1));
+        assert_eq!(interest.add(b"a..b", b"", 1, || 5), HubChange::Invalid);
         for index in interest.len()..limits::LEAF_SUBSCRIPTIONS_MAX {
-            assert_eq!(interest.add(format!("s{index}").as_bytes(), b"", 1), HubChange::Added);
+            assert_eq!(
+                interest.add(format!("s{index}").as_bytes(), b"", 1, || 6),
+                HubChange::Added
+            );
         }
-        assert_eq!(interest.add(b"one.more", b"", 1), HubChange::Full);
-        assert_eq!(interest.add(b"a", b"q", 4), HubChange::Weight(4));
+        assert_eq!(interest.add(b"one.more", b"", 1, || 7), HubChange::Full);
+        assert_eq!(interest.add(b"a", b"q", 4, || 8), HubChange::Weight);
+        assert_eq!(interest.take().len(), limits::LEAF_SUBSCRIPTIONS_MAX);
+        assert!(interest.is_empty());
     }
 
     proptest! {

@@ -40,7 +40,8 @@ pub struct RemoteOptions {
     pub credentials: Option<String>,
     /// A user's seed instead of a creds file. Config: `nkey`.
     pub nkey: Option<Seed>,
-    /// Is there a `tls` block? Then TLS starts even if the hub does not ask for it.
+    /// Is there a `tls` block or a `tls://` URL? Then TLS starts even if the hub does not
+    /// ask for it.
     pub tls: bool,
     /// TLS before the hub's first INFO. Config: `tls.handshake_first`.
     pub handshake_first: bool,
@@ -60,6 +61,8 @@ pub struct RemoteOptions {
     pub first_info_timeout: Duration,
     /// For a TCP connect. Config: `dial_timeout`.
     pub dial_timeout: Duration,
+    /// For a TLS handshake. Config: `tls.timeout`.
+    pub tls_timeout: Duration,
     /// What the pace of attempts is derived from. Config: `leafnodes.reconnect`.
     pub reconnect: Duration,
 }
@@ -80,6 +83,7 @@ impl Default for RemoteOptions {
             request_isolation: false,
             first_info_timeout: limits::LEAF_FIRST_INFO_TIMEOUT,
             dial_timeout: limits::LEAF_DIAL_TIMEOUT,
+            tls_timeout: limits::LEAF_TLS_TIMEOUT,
             reconnect: limits::LEAF_RECONNECT,
         }
     }
