@@ -2,11 +2,13 @@
 #![cfg_attr(not(feature = "server"), no_std)]
 extern crate alloc;
 
+pub mod auth;
 pub mod broker;
 #[cfg(feature = "server")]
 pub mod config;
 pub mod id;
 pub mod jetstream;
+pub mod leaf;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod net;

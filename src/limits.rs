@@ -56,6 +56,8 @@ pub const LEAF_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LEAF_FIRST_INFO_TIMEOUT: Duration = Duration::from_secs(1);
 /// From our CONNECT to the hub's second INFO.
 pub const LEAF_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For the TLS handshake of a leaf remote. Config: `tls.timeout` of a remote.
+pub const LEAF_TLS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Extra wait after a loop or a cluster name of our own was seen.
 pub const LEAF_LOOP_DELAY: Duration = Duration::from_secs(30);
 /// Subscriptions taken from one leaf peer. Over it: `-ERR 'maximum subscriptions

@@ -197,7 +197,10 @@ impl Conn {
 
     /// When [`super::Broker::handle_timeout`] must look at it.
     pub(super) fn deadline(&self) -> Instant {
-        let mut deadline = self.ping_at;
+        let mut deadline = match &self.kind {
+            Kind::Client(_) => self.ping_at,
+            Kind::Leaf(leaf) => leaf.deadline().unwrap_or(Instant(u64::MAX)),
+        };
         if let Some(at) = self.write_by {
             deadline = deadline.min(at);
         }

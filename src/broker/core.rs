@@ -22,7 +22,7 @@ use slab::Slab;
 
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::interest::{Interest, SubId};
-use super::leaf::LeafHits;
+use super::leaf::{LeafHits, LeafShared};
 use super::options::Options;
 use super::outbox::Pool;
 use super::{Notice, Output};
@@ -90,6 +90,7 @@ pub(super) struct Core {
     pub(super) leafs: Vec<u32>,
     pub(super) leaf_hits: LeafHits,
     pub(super) leaf_configured: bool,
+    pub(super) leaf_shared: LeafShared,
     targets: Vec<Target>,
     finished: Vec<SubId>,
     watched: HashSet<Box<[u8]>, FixedState>,
@@ -127,6 +128,7 @@ impl Core {
             leafs: Vec::new(),
             leaf_hits: LeafHits::default(),
             leaf_configured: false,
+            leaf_shared: LeafShared::default(),
             targets: Vec::new(),
             finished: Vec::new(),
             watched: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
@@ -376,7 +378,7 @@ impl Core {
         }
         self.interest.recycle(found);
         if !self.leaf_hits.is_empty() {
-            delivered |= self.deliver_to_leafs(origin, msg);
+            self.deliver_to_leafs(msg);
         }
         while let Some(sub) = self.finished.pop() {
             self.end_client_sub(sub);
@@ -396,20 +398,22 @@ impl Core {
     ) -> bool {
         let start = self.rng.index(members.len());
         let (before, after) = members.split_at_checked(start).unwrap_or((members, &[]));
-        let mut fallback = None;
-        for &member in after.iter().chain(before) {
-            if matches!(
-                self.subs.get(member.0 as usize),
+        let is_leaf = |core: &Self, member: SubId| {
+            matches!(
+                core.subs.get(member.0 as usize),
                 Some(Sub { receiver: Receiver::Leaf { .. }, .. })
-            ) {
-                fallback = fallback.or(Some(member));
-                continue;
-            }
-            if self.deliver_to(member, origin, msg, targets, Some(queue)) {
-                return true;
+            )
+        };
+        for leafs in [false, true] {
+            for &member in after.iter().chain(before) {
+                if is_leaf(self, member) == leafs
+                    && self.deliver_to(member, origin, msg, targets, Some(queue))
+                {
+                    return true;
+                }
             }
         }
-        fallback.is_some_and(|member| self.deliver_to(member, origin, msg, targets, Some(queue)))
+        false
     }
 
     fn deliver_to(
@@ -433,9 +437,12 @@ impl Core {
                 if matches!(origin, Origin::Leaf { conn: from, .. } if from == conn) {
                     return false;
                 }
-                self.leaf_hits.add(conn, queue);
-                // Whether it counts is known once it was written.
-                true
+                let crosses =
+                    self.conns.get(conn as usize).is_some_and(|conn| Self::may_cross(conn, msg.to));
+                if crosses {
+                    self.leaf_hits.add(conn, queue);
+                }
+                crosses
             }
             Receiver::Client { conn: index, sid, delivered, max } => {
                 let index = *index;

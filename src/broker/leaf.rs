@@ -1,26 +1,91 @@
-//! Leaf connections in the broker: interest and messages across them.
+//! Leaf connections in the broker: the link to a hub, and interest and messages across it.
 //!
-//! Owns what a leaf peer subscribed to, and which leaf connections a message under way must
-//! cross. The handshake and the dial policy are in `crate::leaf`.
+//! Owns the remotes ([`Uplink`]), what each leaf peer subscribed to, and which leaf
+//! connections a message under way must cross. The decisions themselves (when to dial, the
+//! handshake, permissions) are in `crate::leaf`.
+//!
+//! # Order
+//! [`Output::Dial`] → [`Broker::dialed`] or [`Broker::dial_failed`] → bytes through
+//! [`Broker::receive`] like any connection's, perhaps [`Output::StartTls`] →
+//! [`Broker::tls_done`] → [`Broker::closed`].
+//!
+//! # Invariants
+//! - `core.leafs` holds connections whose handshake is over, each once.
+//! - A message never goes back over the connection it came from.
+//! - Interest of one hub is not told to another, but for loop ids.
 
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::Broker;
+use super::conn::{CloseReason, Conn, Kind, Receiver};
+use super::connect::PROTOCOL_VERSION;
 use super::core::{Core, Msg, Origin};
 use super::interest::SubId;
-use crate::id::ConnId;
-use crate::time::Now;
+use super::{Broker, Notice, Output};
+use crate::auth::creds::Creds;
+use crate::id::{ConnId, Rng};
+use crate::jetstream::host::Inbound;
+use crate::leaf::handshake::{LeafOutput, Link, Solicitor};
+use crate::leaf::interest::{
+    Change, HubChange, HubInterest, LOOP_PREFIX, LinkRules, LocalInterest,
+};
+use crate::leaf::nudge::{NUDGE_ANSWER, Nudge};
+use crate::leaf::remote::{Dial, LostReason, Remote};
+use crate::leaf::{Identity, LeafNotice, Login, RemoteOptions};
+use crate::limits;
+use crate::proto::leaf::{LeafBounds, LeafMsg, LeafOp, LeafParseError, Parsed, parse, write_msg};
+use crate::time::{Instant, Now};
+
+/// Between two lines about the same remote being out of reach.
+const DIAL_NOTICE_EVERY: Duration = Duration::from_mins(1);
+
+/// One remote of the configuration.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    options: RemoteOptions,
+    remote: Remote,
+    /// When its being out of reach was last told, since it was last reached.
+    told_at: Option<Instant>,
+}
+
+/// What all leaf connections share.
+#[derive(Debug, Default)]
+pub(super) struct LeafShared {
+    /// What our side wants.
+    local: LocalInterest,
+    /// `$LDS.…` of the account, the same on every connection.
+    loop_id: Vec<u8>,
+    scratch: Vec<u8>,
+}
 
 /// A leaf connection's state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Leaf {
-    subs: Vec<SubId>,
+    /// Which remote it belongs to.
+    uplink: usize,
+    solicitor: Solicitor,
+    rules: LinkRules,
+    subs: HubInterest<SubId>,
+    nudge: Nudge,
+    creds: Option<Creds>,
+    login: Option<Login>,
+    tls_name: String,
+    /// The hub was told that it wants too much.
+    told_full: bool,
 }
 
 impl Leaf {
     /// All subscriptions of the peer, which it then has no more.
     pub(super) fn take_subs(&mut self) -> Vec<SubId> {
-        core::mem::take(&mut self.subs)
+        self.subs.take()
+    }
+
+    /// When [`Broker::leaf_timeout`] must look at it.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.solicitor.poll_timeout(), self.nudge.poll_timeout()].into_iter().flatten().min()
     }
 }
 
@@ -46,33 +111,556 @@ impl LeafHits {
 }
 
 impl Broker {
-    pub(super) fn leaf_dialled(
+    // --- Dialling ---
+
+    /// Adds a remote; it is dialled at the end of this turn.
+    pub fn add_remote(&mut self, now: Now, options: RemoteOptions) {
+        let core = &mut self.core;
+        if !core.leaf_configured {
+            core.leaf_configured = true;
+            core.begin_leaf_interest(&self.domain_prefix);
+        }
+        let rng = Rng::new(core.rng.next_u64());
+        let remote = Remote::new(&options, rng, now.instant);
+        self.uplinks.push(Uplink { options, remote, told_at: None });
+    }
+
+    /// An attempt of [`Output::Dial`] reached a listener. `credentials` is the content of the
+    /// file the output named, or why it could not be read. `None`: close the socket, it is
+    /// not wanted.
+    pub fn dialed(
         &mut self,
-        _now: Now,
-        _remote: u32,
-        _attempt: u32,
-        _result: Result<&str, &str>,
+        now: Now,
+        remote: usize,
+        dial: &Dial,
+        credentials: Option<Result<&str, &str>>,
     ) -> Option<ConnId> {
+        self.core.now = now;
+        let uplink = self.uplinks.get_mut(remote)?;
+        if !uplink.remote.handle_dialed(dial.attempt) {
+            return None;
+        }
+        uplink.told_at = None;
+        let creds = match credentials {
+            None => None,
+            Some(Ok(text)) => match Creds::parse(text) {
+                Ok(creds) => Some(creds),
+                Err(error) => return self.unusable_creds(now, remote, &error.to_string()),
+            },
+            Some(Err(error)) => return self.unusable_creds(now, remote, error),
+        };
+        let login = uplink.remote.login(&dial.url).cloned();
+        let link = Link {
+            options: &uplink.options,
+            identity: &self.identity,
+            creds: creds.as_ref(),
+            login: login.as_ref(),
+        };
+        let solicitor = Solicitor::new(
+            now,
+            dial.url.to_string(),
+            &link,
+            self.core.options.ping_interval,
+            self.core.options.ping_max,
+            Rng::new(self.core.rng.next_u64()),
+        );
+        let leaf = Leaf {
+            uplink: remote,
+            solicitor,
+            rules: LinkRules::default(),
+            subs: HubInterest::default(),
+            nudge: Nudge::default(),
+            creds,
+            login,
+            tls_name: dial.tls_name.clone(),
+            told_full: false,
+        };
+        let id = self.add_conn(now, Kind::Leaf(Box::new(leaf)));
+        self.drain_leaf(now, id.index);
+        Some(id)
+    }
+
+    /// An attempt failed.
+    pub fn dial_failed(&mut self, now: Now, remote: usize, attempt: u32, error: &str) {
+        let Some(uplink) = self.uplinks.get_mut(remote) else { return };
+        uplink.remote.handle_dial_failed(attempt);
+        let due = uplink.told_at.is_none_or(|at| now.instant.since(at) >= DIAL_NOTICE_EVERY);
+        if due && !uplink.remote.is_connected() {
+            uplink.told_at = Some(now.instant);
+            let places: Vec<String> = uplink.options.urls.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "Error trying to connect as leafnode to remote server {}: {error}; trying on",
+                places.join(", ")
+            );
+            self.core.outputs.push_back(Output::Notice(Notice::error(text)));
+        }
+    }
+
+    /// TLS of a connection is up, or why not.
+    pub fn tls_done(&mut self, now: Now, id: ConnId, result: Result<(), &str>) {
+        self.core.now = now;
+        if self.core.conn(id.index).is_none_or(|conn| conn.id != id) {
+            return;
+        }
+        self.with_solicitor(id.index, |solicitor, link| solicitor.handle_tls(now, result, link));
+        self.drain_leaf(now, id.index);
+    }
+
+    /// No more dialling: the server stops.
+    pub fn close_remotes(&mut self) {
+        for uplink in &mut self.uplinks {
+            uplink.remote.close();
+        }
+    }
+
+    /// Asks for the attempts that are due.
+    pub(super) fn poll_dials(&mut self, now: Now) {
+        for (remote, uplink) in self.uplinks.iter_mut().enumerate() {
+            while let Some(dial) = uplink.remote.poll_dial(now.instant) {
+                let credentials = uplink.options.credentials.clone();
+                self.core.outputs.push_back(Output::Dial { remote, dial, credentials });
+            }
+        }
+    }
+
+    /// When [`Broker::poll_dials`] is due.
+    pub(super) fn poll_dial_timeout(&self) -> Option<Instant> {
+        self.uplinks.iter().filter_map(|uplink| uplink.remote.poll_timeout()).min()
+    }
+
+    fn unusable_creds(&mut self, now: Now, remote: usize, error: &str) -> Option<ConnId> {
+        let uplink = self.uplinks.get_mut(remote)?;
+        uplink.remote.handle_lost(now.instant, &LostReason::Unusable);
+        let path = uplink.options.credentials.as_deref().unwrap_or_default();
+        let text = format!("Leafnode remote cannot log in with {path:?}: {error}");
+        self.core.outputs.push_back(Output::Notice(Notice::error(text)));
         None
     }
 
-    pub(super) fn leaf_tls_done(&mut self, _now: Now, _conn: ConnId, _result: Result<(), &str>) {}
+    // --- A connection ---
+
+    /// Bytes from a hub.
+    pub(super) fn receive_leaf(&mut self, now: Now, index: u32, mut bytes: &[u8]) {
+        let bounds =
+            LeafBounds::new(self.core.options.max_control_line, self.core.options.max_payload);
+        let Some(conn) = self.core.conn_mut(index) else { return };
+        let mut partial = core::mem::take(&mut conn.partial);
+        // First the operation whose front arrived earlier: it is completed in `partial` with
+        // just the bytes it needs.
+        while !partial.is_empty() && !bytes.is_empty() {
+            let want = match parse(&partial, &bounds) {
+                Ok(Parsed::Incomplete { need: 0 }) => {
+                    memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
+                }
+                Ok(Parsed::Incomplete { need }) => need.saturating_sub(partial.len()),
+                // Cannot be: it was incomplete when it was put aside.
+                Ok(Parsed::Op(..)) => 0,
+                Err(error) => return self.leaf_parse_error(now, index, error),
+            };
+            let want = want.min(bytes.len()).min(limits::READ_BUFFER_BYTES);
+            let (front, rest) = bytes.split_at(want);
+            partial.extend_from_slice(front);
+            bytes = rest;
+            match parse(&partial, &bounds) {
+                Ok(Parsed::Op(op, used)) => {
+                    if !self.leaf_op(now, index, &op) {
+                        return;
+                    }
+                    partial.drain(..used);
+                }
+                Ok(Parsed::Incomplete { .. }) => {}
+                Err(error) => return self.leaf_parse_error(now, index, error),
+            }
+        }
+        while !bytes.is_empty() {
+            match parse(bytes, &bounds) {
+                Ok(Parsed::Op(op, used)) => {
+                    if !self.leaf_op(now, index, &op) {
+                        return;
+                    }
+                    bytes = bytes.get(used..).unwrap_or(&[]);
+                }
+                Ok(Parsed::Incomplete { need }) => {
+                    partial.reserve_exact(need.max(bytes.len()));
+                    partial.extend_from_slice(bytes);
+                    break;
+                }
+                Err(error) => return self.leaf_parse_error(now, index, error),
+            }
+        }
+        if partial.is_empty() {
+            partial = Vec::new();
+        }
+        if let Some(conn) = self.core.conn_mut(index) {
+            conn.partial = partial;
+        }
+        self.core.arm(index);
+    }
+
+    /// One operation of a hub. Returns false once it is to be read no further.
+    fn leaf_op(&mut self, now: Now, index: u32, op: &LeafOp<'_>) -> bool {
+        match op {
+            LeafOp::Msg(msg) if self.is_ready(index) => self.leaf_msg(now, index, msg),
+            LeafOp::SubAdd { subject, queue } if self.is_ready(index) => {
+                self.leaf_sub_add(now, index, subject, *queue);
+            }
+            LeafOp::SubRemove { subject, queue } if self.is_ready(index) => {
+                self.leaf_sub_remove(index, subject, queue);
+            }
+            _ => {
+                self.with_solicitor(index, |solicitor, link| solicitor.handle_op(now, op, link));
+                self.drain_leaf(now, index);
+            }
+        }
+        self.core.conn(index).is_some_and(|conn| !conn.closing)
+    }
+
+    fn is_ready(&self, index: u32) -> bool {
+        self.core.leaf(index).is_some_and(|leaf| leaf.solicitor.is_ready())
+    }
+
+    fn leaf_parse_error(&mut self, now: Now, index: u32, error: LeafParseError) {
+        let what = error.to_string();
+        self.with_solicitor(index, |solicitor, _| {
+            solicitor.handle_violation(error.wire_text(), &what);
+        });
+        self.drain_leaf(now, index);
+    }
+
+    /// `LS+` of a hub.
+    fn leaf_sub_add(&mut self, now: Now, index: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
+        if subject == &*self.core.leaf_shared.loop_id {
+            let account = self.uplink_of(index).map(|uplink| uplink.options.account.clone());
+            self.with_solicitor(index, |solicitor, _| {
+                solicitor.handle_loop(account.as_deref().unwrap_or_default());
+            });
+            return self.drain_leaf(now, index);
+        }
+        let (queue, weight) = queue.unwrap_or((b"", 1));
+        let Some(leaf) = self.core.leaf_mut(index) else { return };
+        leaf.nudge.handle_add(subject);
+        // What could never be sent up is not interest; without it a request is told at once
+        // that nobody answers.
+        if !subject.starts_with(LOOP_PREFIX) && !leaf.rules.may_match(subject) {
+            return;
+        }
+        // Taken out while the tables change: both belong to the core.
+        let mut subs = core::mem::take(&mut leaf.subs);
+        let change = subs.add(subject, queue, weight, || {
+            self.core.add_sub(subject, queue, Receiver::Leaf { conn: index })
+        });
+        let Some(leaf) = self.core.leaf_mut(index) else { return };
+        leaf.subs = subs;
+        match change {
+            HubChange::Added | HubChange::Weight | HubChange::Same => {}
+            HubChange::Invalid => self.core.error(index, "Invalid Subscription"),
+            HubChange::Full => {
+                if !core::mem::replace(&mut leaf.told_full, true) {
+                    self.core.error(index, "maximum subscriptions exceeded");
+                    let text = format!(
+                        "{} - the hub wants more than {} subjects; those beyond are ignored",
+                        self.core.conn_name(index),
+                        limits::LEAF_SUBSCRIPTIONS_MAX
+                    );
+                    self.core.outputs.push_back(Output::Notice(Notice::warn(text)));
+                }
+            }
+        }
+    }
+
+    /// `LS-` of a hub.
+    fn leaf_sub_remove(&mut self, index: u32, subject: &[u8], queue: &[u8]) {
+        let Some(leaf) = self.core.leaf_mut(index) else { return };
+        leaf.nudge.handle_settled(subject);
+        if let Some(sub) = leaf.subs.remove(subject, queue) {
+            self.core.remove_sub(sub);
+        }
+    }
+
+    /// A message of a hub.
+    fn leaf_msg(&mut self, now: Now, index: u32, msg: &LeafMsg<'_>) {
+        let Some(conn) = self.core.conn_mut(index) else { return };
+        conn.msgs_in += 1;
+        conn.bytes_in += (msg.headers.len() + msg.payload.len()) as u64;
+        let Kind::Leaf(leaf) = &mut conn.kind else { return };
+        leaf.nudge.handle_settled(msg.reply);
+        if !leaf.rules.may_receive(msg.subject) {
+            return;
+        }
+        let queues: Vec<&[u8]> = msg.queues.into_iter().collect();
+        let (reply, shown) = split_delivery(msg.reply);
+        let to = self.mapped(msg.subject);
+        let routed = Msg {
+            to: &to,
+            subject: shown.unwrap_or(&to),
+            reply,
+            headers: msg.headers,
+            payload: msg.payload,
+        };
+        let origin = Origin::Leaf { conn: index, queues: &queues };
+        let mut targets = core::mem::take(&mut self.targets);
+        self.core.route(origin, &routed, &mut targets);
+        if !targets.is_empty() {
+            let inbound =
+                Inbound { subject: &to, reply, headers: msg.headers, payload: msg.payload };
+            for target in targets.drain(..) {
+                self.hand_to_js(now, target, inbound);
+            }
+            self.run_deferred(now);
+        }
+        self.targets = targets;
+    }
+
+    /// The deadline of a leaf connection passed.
+    pub(super) fn leaf_timeout(&mut self, now: Now, index: u32) {
+        let Some(leaf) = self.core.leaf_mut(index) else { return };
+        let inboxes = leaf.nudge.poll(now.instant);
+        leaf.solicitor.handle_timeout(now.instant);
+        for inbox in inboxes {
+            if self.core.leaf(index).is_some_and(|leaf| leaf.rules.may_send(&inbox)) {
+                self.core.send_with(index, |out| {
+                    write_msg(out, &inbox, b"", [], b"", NUDGE_ANSWER);
+                });
+            }
+        }
+        self.drain_leaf(now, index);
+    }
+
+    /// The shell found the connection ended.
+    pub(super) fn leaf_closed(&mut self, now: Now, index: u32) {
+        let Some(conn) = self.core.conn_mut(index) else { return };
+        let Kind::Leaf(leaf) = &mut conn.kind else { return };
+        leaf.solicitor.handle_end(now.instant, None);
+        // The socket is gone: nothing is to be written or closed any more.
+        conn.closing = true;
+        self.drain_leaf(now, index);
+    }
+
+    /// Carries out what the solicitor asks for.
+    fn drain_leaf(&mut self, now: Now, index: u32) {
+        loop {
+            let Some(leaf) = self.core.leaf_mut(index) else { return };
+            let uplink = leaf.uplink;
+            let Some(output) = leaf.solicitor.poll_output() else { break };
+            let Some(uplink) = self.uplinks.get_mut(uplink) else { return };
+            match output {
+                LeafOutput::Send(bytes) => self.core.send(index, &bytes),
+                LeafOutput::StartTls => {
+                    let name = leaf.tls_name.clone();
+                    let remote = leaf.uplink;
+                    if let Some(conn) = self.core.conn(index) {
+                        let conn = conn.id;
+                        self.core.outputs.push_back(Output::StartTls { conn, remote, name });
+                    }
+                }
+                LeafOutput::Ready(hub) => {
+                    leaf.rules = LinkRules::new(&hub, &uplink.options, &self.identity);
+                    uplink.remote.handle_ready(now.instant);
+                    self.core.begin_leaf(index);
+                }
+                LeafOutput::Gossip(urls) => uplink.remote.handle_gossip(&urls),
+                LeafOutput::BurstEnd => {
+                    if self.js.is_some() {
+                        leaf.nudge.handle_burst_end(now.instant);
+                    }
+                }
+                LeafOutput::Notice(notice) => {
+                    let notice = match notice {
+                        LeafNotice::Info(text) => Notice::info(text),
+                        LeafNotice::Warn(text) => Notice::warn(text),
+                        LeafNotice::Error(text) => Notice::error(text),
+                    };
+                    self.core.outputs.push_back(Output::Notice(notice));
+                }
+                LeafOutput::Close(reason) => {
+                    uplink.remote.handle_lost(now.instant, &reason);
+                    self.core.leafs.retain(|&other| other != index);
+                    self.core.close(index, CloseReason::LeafLink, true);
+                }
+            }
+        }
+        self.core.arm(index);
+    }
+
+    fn with_solicitor(&mut self, index: u32, work: impl FnOnce(&mut Solicitor, &Link<'_>)) {
+        let Some(leaf) = self.core.leaf_mut(index) else { return };
+        let Some(uplink) = self.uplinks.get(leaf.uplink) else { return };
+        let link = Link {
+            options: &uplink.options,
+            identity: &self.identity,
+            creds: leaf.creds.as_ref(),
+            login: leaf.login.as_ref(),
+        };
+        work(&mut leaf.solicitor, &link);
+    }
+
+    fn uplink_of(&self, index: u32) -> Option<&Uplink> {
+        self.core.leaf(index).and_then(|leaf| self.uplinks.get(leaf.uplink))
+    }
+}
+
+/// Who we are to hubs.
+pub(super) fn identity(options: &super::Options) -> Identity {
+    Identity {
+        server_id: options.server_id.clone(),
+        server_name: options.server_name.clone(),
+        version: String::from(PROTOCOL_VERSION),
+        domain: options.domain.clone().filter(|_| options.jetstream).unwrap_or_default(),
+        jetstream: options.jetstream,
+    }
+}
+
+/// The reply and the real subject of a consumer's delivery that crossed a leaf connection:
+/// `$JS.ACK.` with seven more tokens, then `@` and the subject of the stored message.
+fn split_delivery(reply: &[u8]) -> (&[u8], Option<&[u8]>) {
+    if !reply.starts_with(b"$JS.ACK.") {
+        return (reply, None);
+    }
+    let Some(eighth) = memchr::memchr_iter(b'.', reply).nth(7) else { return (reply, None) };
+    let Some(at) = reply.iter().skip(eighth).position(|&byte| byte == b'@') else {
+        return (reply, None);
+    };
+    let (reply, subject) = reply.split_at(eighth + at);
+    (reply, subject.get(1..).filter(|subject| !subject.is_empty()))
 }
 
 impl Core {
+    pub(super) fn leaf(&self, index: u32) -> Option<&Leaf> {
+        match &self.conn(index)?.kind {
+            Kind::Leaf(leaf) => Some(leaf),
+            Kind::Client(_) => None,
+        }
+    }
+
+    pub(super) fn leaf_mut(&mut self, index: u32) -> Option<&mut Leaf> {
+        match &mut self.conn_mut(index)?.kind {
+            Kind::Leaf(leaf) => Some(leaf),
+            Kind::Client(_) => None,
+        }
+    }
+
+    /// The first remote was added: everything that is wanted now is what hubs hear first.
+    fn begin_leaf_interest(&mut self, domain_prefix: &[u8]) {
+        let shared = &mut self.leaf_shared;
+        shared.loop_id = [LOOP_PREFIX, self.rng.token(22).as_bytes()].concat();
+        shared.local.add(&shared.loop_id, b"");
+        if self.options.jetstream && !domain_prefix.is_empty() {
+            // Where the domain's API is mapped from.
+            for rest in [
+                &b"INFO"[..],
+                b"STREAM.>",
+                b"CONSUMER.>",
+                b"DIRECT.>",
+                b"META.>",
+                b"SERVER.>",
+                b"ACCOUNT.>",
+                b"$KV.>",
+                b"$OBJ.>",
+            ] {
+                shared.local.add(&[domain_prefix, rest].concat(), b"");
+            }
+        }
+        for (_, sub) in &self.subs {
+            if !matches!(sub.receiver, Receiver::Leaf { .. }) {
+                shared.local.add(&sub.subject, &sub.queue);
+            }
+        }
+    }
+
+    /// A hub accepted us: it hears everything it may.
+    fn begin_leaf(&mut self, index: u32) {
+        let mut out = core::mem::take(&mut self.leaf_shared.scratch);
+        out.clear();
+        if let Some(leaf) = self.leaf(index) {
+            self.leaf_shared.local.write_all(&leaf.rules, &mut out);
+        }
+        // Loop ids of other hubs, so that a hub reached twice finds out.
+        for (_, sub) in &self.subs {
+            if sub.subject.starts_with(LOOP_PREFIX) {
+                let change = Change { subject: &sub.subject, queue: b"", count: 1 };
+                change.write(&mut out);
+            }
+        }
+        self.send(index, &out);
+        self.leaf_shared.scratch = out;
+        self.leafs.push(index);
+    }
+
     /// Local interest came or went: leaf connections may have to hear of it.
     pub(super) fn leaf_interest_changed(
         &mut self,
-        _subject: &[u8],
-        _queue: &[u8],
-        _from_leaf: Option<u32>,
-        _added: bool,
+        subject: &[u8],
+        queue: &[u8],
+        from_leaf: Option<u32>,
+        added: bool,
     ) {
+        if !self.leaf_configured {
+            return;
+        }
+        let change = match (from_leaf, added) {
+            (Some(_), _) if !subject.starts_with(LOOP_PREFIX) => return,
+            (Some(_), _) => Some(Change { subject, queue: b"", count: u32::from(added) }),
+            (None, true) => self.leaf_shared.local.add(subject, queue),
+            (None, false) => self.leaf_shared.local.remove(subject, queue),
+        };
+        let Some(change) = change else { return };
+        for slot in 0..self.leafs.len() {
+            let Some(&index) = self.leafs.get(slot) else { return };
+            let wanted = Some(index) != from_leaf
+                && self.leaf(index).is_some_and(|leaf| leaf.rules.may_advertise(subject, queue));
+            if wanted {
+                self.send_with(index, |out| change.write(out));
+            }
+        }
+    }
+
+    /// May a message on `subject` cross this connection?
+    pub(super) fn may_cross(conn: &Conn, subject: &[u8]) -> bool {
+        match &conn.kind {
+            Kind::Leaf(leaf) => !conn.closing && leaf.rules.may_send(subject),
+            Kind::Client(_) => false,
+        }
     }
 
     /// Sends a message across the leaf connections noted in `leaf_hits`.
-    pub(super) fn deliver_to_leafs(&mut self, _origin: Origin<'_>, _msg: &Msg<'_>) -> bool {
-        self.leaf_hits.hits.clear();
-        false
+    pub(super) fn deliver_to_leafs(&mut self, msg: &Msg<'_>) {
+        let mut hits = core::mem::take(&mut self.leaf_hits);
+        for (index, queues) in hits.hits.drain(..) {
+            let Some(conn) = self.conn_mut(index) else { continue };
+            conn.msgs_out += 1;
+            let Kind::Leaf(leaf) = &conn.kind else { continue };
+            let headers = if leaf.rules.headers() { msg.headers } else { &[] };
+            // A consumer's delivery: the hub takes the subject from behind the `@`.
+            let mut reply = core::mem::take(&mut self.leaf_shared.scratch);
+            reply.clear();
+            reply.extend_from_slice(msg.reply);
+            if msg.subject != msg.to && msg.reply.starts_with(b"$JS.ACK.") {
+                reply.push(b'@');
+                reply.extend_from_slice(msg.subject);
+            }
+            self.send_with(index, |out| {
+                let queues = queues.iter().map(|queue| &queue[..]);
+                write_msg(out, msg.to, &reply, queues, headers, msg.payload);
+            });
+            self.leaf_shared.scratch = reply;
+        }
+        self.leaf_hits = hits;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subject_of_a_delivery_is_behind_the_at_sign() {
+        let reply = b"$JS.ACK.EDGE.C-pZ.1.1.1.1795456083344606296.2@edge.a";
+        assert_eq!(
+            split_delivery(reply),
+            (&b"$JS.ACK.EDGE.C-pZ.1.1.1.1795456083344606296.2"[..], Some(&b"edge.a"[..]))
+        );
+        for whole in [&b"_INBOX.a@b"[..], b"$JS.ACK.S.c@x.1.1.1.5.0", b"$JS.ACK.S", b""] {
+            assert_eq!(split_delivery(whole), (whole, None), "{}", whole.escape_ascii());
+        }
     }
 }

@@ -47,6 +47,8 @@ use crate::id::ConnId;
 use crate::jetstream::host::{Inbound, Target};
 use crate::jetstream::storage::{StoreReply, StoreRequest};
 use crate::jetstream::{self, JetStream};
+use crate::leaf::Identity;
+use crate::leaf::remote::Dial;
 use crate::proto::client::{Bounds, Parsed, parse};
 use crate::time::{Instant, Now};
 
@@ -107,32 +109,27 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
-    /// Dial a leaf remote, then call [`Broker::dialled`].
-    Dial {
-        /// Which remote, by its place in the configuration.
-        remote: u32,
-        /// Returned, so that a late answer is known as such.
-        attempt: u32,
-        /// Name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// For the connect.
-        timeout: Duration,
-        /// Picks one of the addresses of `host`.
-        pick: u64,
-    },
-    /// Start TLS as a client on a connection, then call [`Broker::tls_done`].
-    StartTls {
-        /// Which connection.
-        conn: ConnId,
-        /// Whose `tls {}` block.
-        remote: u32,
-        /// For SNI and verification.
-        server_name: String,
-    },
     /// Hand a request to the store.
     Store(StoreRequest),
+    /// Connect to a hub; then [`Broker::dialed`] or [`Broker::dial_failed`].
+    Dial {
+        /// Which remote.
+        remote: usize,
+        /// Where to and for how long.
+        dial: Dial,
+        /// The creds file to read for [`Broker::dialed`].
+        credentials: Option<String>,
+    },
+    /// Start TLS as a client on a connection, once what waits for it is written; then
+    /// [`Broker::tls_done`].
+    StartTls {
+        /// Which.
+        conn: ConnId,
+        /// Whose TLS options.
+        remote: usize,
+        /// The name to ask for and to check.
+        name: String,
+    },
     /// Print a line.
     Notice(Notice),
 }
@@ -154,6 +151,9 @@ pub struct Broker {
     /// `$JS.<domain>.API.`, which stands for `$JS.API.`.
     domain_prefix: Vec<u8>,
     targets: Vec<Target>,
+    uplinks: Vec<leaf::Uplink>,
+    /// Who we are to hubs.
+    identity: Identity,
     /// Lame duck: new clients are told to go elsewhere.
     ldm: bool,
 }
@@ -165,9 +165,18 @@ impl Broker {
             Some(domain) => format!("$JS.{domain}.API.").into_bytes(),
             None => Vec::new(),
         };
+        let identity = leaf::identity(&options);
         let mut core = Core::new(options, seed);
         let js = js.map(|options| JetStream::new(options, core.rng.next_u64()));
-        Self { core, js, domain_prefix, targets: Vec::new(), ldm: false }
+        Self {
+            core,
+            js,
+            domain_prefix,
+            targets: Vec::new(),
+            uplinks: Vec::new(),
+            identity,
+            ldm: false,
+        }
     }
 
     // --- Connections ---
@@ -247,10 +256,10 @@ impl Broker {
         if conn.id != id || conn.closing {
             return;
         }
-        if let Kind::Leaf(_) = conn.kind {
-            return;
+        match conn.kind {
+            Kind::Client(_) => self.receive_client(now, id.index, bytes),
+            Kind::Leaf(_) => self.receive_leaf(now, id.index, bytes),
         }
-        self.receive_client(now, id.index, bytes);
     }
 
     fn receive_client(&mut self, now: Now, index: u32, mut bytes: &[u8]) {
@@ -318,28 +327,10 @@ impl Broker {
     /// The shell closed a connection's socket, or found it closed.
     pub fn closed(&mut self, now: Now, id: ConnId) {
         self.core.now = now;
+        if self.core.conn(id.index).is_some_and(|conn| conn.id == id) {
+            self.leaf_closed(now, id.index);
+        }
         self.core.remove_conn(id);
-    }
-
-    // --- Leaf remotes ---
-
-    /// A dial has ended. With an address, the new connection's id: its socket belongs to it
-    /// from now on. `None`: nobody waits for it any more, close it.
-    pub fn dialled(
-        &mut self,
-        now: Now,
-        remote: u32,
-        attempt: u32,
-        result: Result<&str, &str>,
-    ) -> Option<ConnId> {
-        self.core.now = now;
-        self.leaf_dialled(now, remote, attempt, result)
-    }
-
-    /// The TLS handshake of a leaf connection has ended.
-    pub fn tls_done(&mut self, now: Now, conn: ConnId, result: Result<(), &str>) {
-        self.core.now = now;
-        self.leaf_tls_done(now, conn, result);
     }
 
     // --- Writing ---
@@ -400,6 +391,7 @@ impl Broker {
     /// interest and backlogs that changed.
     pub fn end_turn(&mut self, now: Now) {
         self.core.now = now;
+        self.poll_dials(now);
         let Some(js) = &mut self.js else {
             self.core.changed.clear();
             self.core.drained = false;
@@ -505,7 +497,7 @@ impl Broker {
         let conns = self.core.timers.peek().map(|Reverse((at, _))| *at);
         let js = self.js.as_ref().and_then(JetStream::poll_timeout);
         let waiting = (!self.core.deferred.is_empty()).then(Instant::default);
-        [conns, js, waiting].into_iter().flatten().min()
+        [conns, js, waiting, self.poll_dial_timeout()].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -542,7 +534,7 @@ impl Broker {
             }
             match conn.kind {
                 Kind::Client(_) => self.client_timeout(now, id.index),
-                Kind::Leaf(_) => {}
+                Kind::Leaf(_) => self.leaf_timeout(now, id.index),
             }
         }
         self.core.arm(id.index);

@@ -57,12 +57,12 @@ impl<K: 'static> Dialler<K> {
         }
     }
 
-    /// Begins a dial. One address is picked by `pick` among those the name has.
-    pub fn dial(&mut self, key: K, host: String, port: u16, timeout: Duration, pick: u64) {
+    /// Begins a dial. The addresses a name has are tried in turn, all within `timeout`.
+    pub fn dial(&mut self, key: K, host: String, port: u16, timeout: Duration) {
         let (done, active) = (Rc::clone(&self.done), Rc::clone(&self.active));
         *active.borrow_mut() += 1;
         let task = self.executor.spawn(async move {
-            let result = smol::unblock(move || connect(&host, port, timeout, pick)).await;
+            let result = smol::unblock(move || connect(&host, port, timeout)).await;
             *active.borrow_mut() -= 1;
             done.borrow_mut().push(Dialled { key, result });
         });
@@ -90,15 +90,19 @@ fn connect(
     host: &str,
     port: u16,
     timeout: Duration,
-    pick: u64,
 ) -> io::Result<(OwnedFd, SocketAddr)> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-    let count = addresses.len() as u64;
-    let index = pick.checked_rem(count).and_then(|index| usize::try_from(index).ok());
-    let Some(&address) = index.and_then(|index| addresses.get(index)) else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")));
-    };
-    let stream = TcpStream::connect_timeout(&address, timeout)?;
+    let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in addresses {
+        // Never zero, which the system refuses.
+        let share = share.max(Duration::from_millis(50));
+        result = TcpStream::connect_timeout(&address, share).map(|stream| (stream, address));
+        if result.is_ok() {
+            break;
+        }
+    }
+    let (stream, address) = result?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     Ok((stream.into(), address))

@@ -18,6 +18,7 @@ use rustix::net::SocketFlags;
 use crate::broker::{Broker, CloseReason, Level, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreReply, StoreRequest};
+use crate::leaf::remote::Dial;
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
@@ -52,6 +53,14 @@ struct Peer {
     tls_begun: bool,
 }
 
+/// A dial under way.
+#[derive(Debug)]
+struct Dialling {
+    remote: usize,
+    dial: Dial,
+    credentials: Option<String>,
+}
+
 /// Prints what operators should know.
 pub trait Print {
     /// One line.
@@ -81,7 +90,7 @@ pub struct Server<P> {
     poller: Poller,
     listener: Option<TcpListener>,
     signals: Signals,
-    dialler: Dialler<(u32, u32)>,
+    dialler: Dialler<Dialling>,
     /// By remote.
     tls: Vec<TlsClient>,
     print: P,
@@ -143,6 +152,11 @@ impl<P: Print> Server<P> {
         self.poller.add(&listener, LISTENER, Want::READ)?;
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// What is to be served.
+    pub fn broker(&mut self) -> &mut Broker {
+        &mut self.broker
     }
 
     /// Runs turns until the store has said what it holds, so that clients find every stream.
@@ -221,11 +235,14 @@ impl<P: Print> Server<P> {
                     Output::Close { conn, flush, reason } => {
                         self.begin_close(now, conn, flush, reason);
                     }
-                    Output::Dial { remote, attempt, host, port, timeout, pick } => {
-                        self.dialler.dial((remote, attempt), host, port, timeout, pick);
+                    Output::Dial { remote, dial, credentials } => {
+                        let (host, port) = (dial.url.host.clone(), dial.url.port);
+                        let timeout = dial.timeout;
+                        let dialling = Dialling { remote, dial, credentials };
+                        self.dialler.dial(dialling, host, port, timeout);
                     }
-                    Output::StartTls { conn, remote, server_name } => {
-                        self.start_tls(now, conn, remote, &server_name);
+                    Output::StartTls { conn, remote, name } => {
+                        self.start_tls(now, conn, remote, &name);
                     }
                 }
             }
@@ -329,25 +346,28 @@ impl<P: Print> Server<P> {
 
     // --- Dialling ---
 
-    fn dialled(&mut self, now: Now, dialled: Dialled<(u32, u32)>) {
-        let (remote, attempt) = dialled.key;
+    fn dialled(&mut self, now: Now, dialled: Dialled<Dialling>) {
+        let Dialling { remote, dial, credentials } = dialled.key;
         match dialled.result {
-            Ok((fd, address)) => {
-                let address = address.to_string();
-                if let Some(id) = self.broker.dialled(now, remote, attempt, Ok(&address)) {
+            Ok((fd, _)) => {
+                let text = credentials.map(|path| {
+                    std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
+                });
+                let text = text.as_ref().map(|text| text.as_deref().map_err(String::as_str));
+                if let Some(id) = self.broker.dialed(now, remote, &dial, text) {
                     self.add_peer(now, id, fd);
                 }
             }
             Err(error) => {
-                self.broker.dialled(now, remote, attempt, Err(&error.to_string()));
+                self.broker.dial_failed(now, remote, dial.attempt, &error.to_string());
             }
         }
     }
 
-    fn start_tls(&mut self, now: Now, id: ConnId, remote: u32, server_name: &str) {
+    fn start_tls(&mut self, now: Now, id: ConnId, remote: usize, server_name: &str) {
         // What was written before TLS goes out in the clear.
         self.flush(now, id);
-        let session = match self.tls.get(remote as usize) {
+        let session = match self.tls.get(remote) {
             Some(tls) => tls.session(server_name),
             None => Err("this remote has no TLS configuration".to_owned()),
         };
@@ -560,6 +580,7 @@ impl<P: Print> Server<P> {
         let now = self.clock.now();
         self.print.print(now, &Notice::info("Initiating Shutdown..."));
         self.listener = None;
+        self.broker.close_remotes();
         self.broker.shut_down(now);
         self.finish_turn(now);
         if let Some(store) = self.store.take() {

@@ -14,14 +14,20 @@ use super::banner;
 use super::cli::Start;
 use super::log::{Level, Log, LogOptions};
 use super::run::{Print, Server, StorePort};
+use crate::auth::Secret;
+use crate::auth::nkey::{KeyKind, Seed};
 use crate::broker::options::{Auth, Options};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
-use crate::config::{Authorization, Config, JetStreamConfig, SyncInterval};
+use crate::config::{
+    Authorization, Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval,
+};
 use crate::id::Rng;
 use crate::jetstream;
+use crate::leaf::{LeafUrl, Login, RemoteOptions};
 use crate::net::clock::Clock;
 use crate::net::poller::Waker;
 use crate::net::tls::TlsClient;
+use crate::subject::Filter;
 use crate::time::Now;
 
 /// Runs the server until it is told to stop.
@@ -108,7 +114,12 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         }
     }
     let mut tls = Vec::new();
-    for remote in &config.leafnodes.remotes {
+    let mut remotes = Vec::new();
+    for remote in config.leafnodes.remotes.iter().filter(|remote| !remote.disabled) {
+        match remote_options(remote, &config.leafnodes) {
+            Ok(options) => remotes.push(options),
+            Err(error) => return Err((log, format!("leafnodes.remotes: {error}"))),
+        }
         match TlsClient::new(remote.tls.as_ref()) {
             Ok(client) => tls.push(client),
             Err(error) => return Err((log, format!("leafnodes.remotes.tls: {error}"))),
@@ -128,6 +139,9 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
             };
         }
     };
+    for remote in remotes {
+        server.broker().add_remote(clock.now(), remote);
+    }
     let result = server
         .recover()
         .and_then(|()| server.listen(listener))
@@ -155,7 +169,8 @@ fn open_store(_js: &JetStreamConfig, _waker: Waker) -> io::Result<Box<dyn StoreP
 fn server_id(rng: &mut Rng) -> String {
     let mut key = [0; 32];
     rng.fill(&mut key);
-    crate::auth::nkey::encode(crate::auth::nkey::KeyKind::Server, &key)
+    let seed = Seed::from_bytes(KeyKind::Server, key);
+    seed.public_key().map_or_else(|_| String::new(), |key| key.to_string())
 }
 
 fn options(config: &Config, server_id: String, server_name: String, port: u16) -> Options {
@@ -196,6 +211,53 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         },
         auth_timeout: config.auth_timeout,
     }
+}
+
+fn remote_options(remote: &RemoteConfig, all: &LeafNodesConfig) -> Result<RemoteOptions, String> {
+    let mut urls = Vec::new();
+    let mut tls = remote.tls.is_some();
+    for url in &remote.urls {
+        tls |= url.scheme == Scheme::Tls;
+        urls.push(LeafUrl {
+            host: url.host.clone(),
+            port: url.port,
+            login: url.user.as_ref().map(|user| Login {
+                user: Secret::new(user.as_str()),
+                password: url.password.as_ref().map(|password| Secret::new(password.expose())),
+            }),
+        });
+    }
+    let filters = |list: &[String]| -> Result<Vec<Filter>, String> {
+        list.iter()
+            .map(|text| Filter::parse(text.as_bytes()).map_err(|error| format!("{text}: {error}")))
+            .collect()
+    };
+    let nkey = match &remote.nkey {
+        Some(seed) => {
+            Some(seed.expose().parse::<Seed>().map_err(|error| format!("nkey: {error}"))?)
+        }
+        None => None,
+    };
+    Ok(RemoteOptions {
+        urls,
+        account: remote.account.clone(),
+        credentials: remote.credentials.as_ref().map(|path| path.display().to_string()),
+        nkey,
+        tls,
+        handshake_first: remote.tls.as_ref().is_some_and(|tls| tls.handshake_first),
+        deny_imports: filters(&remote.deny_imports)?,
+        deny_exports: filters(&remote.deny_exports)?,
+        no_randomize: remote.no_randomize,
+        ignore_discovered_servers: remote.ignore_discovered_servers,
+        first_info_timeout: remote.first_info_timeout,
+        dial_timeout: remote.dial_timeout,
+        reconnect: all.reconnect,
+        tls_timeout: remote
+            .tls
+            .as_ref()
+            .map_or(crate::limits::LEAF_TLS_TIMEOUT, |tls| tls.timeout),
+        ..RemoteOptions::default()
+    })
 }
 
 fn jetstream_options(js: &JetStreamConfig, server_name: &str) -> jetstream::options::Options {
