@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     Text,
     /// One text or a list of them.
     Texts,
+    /// A block of texts.
+    TextBlock,
+    /// A block of booleans.
+    BooleanBlock,
     /// Anything.
     Any,
 }
@@ -76,8 +80,8 @@ pub(crate) const TOP: Block = Block {
         Key(&["client_advertise"], Read),
         Key(&["server_name"], Read),
         Key(&["server_tags"], NoEffect(Kind::Texts)),
-        Key(&["server_metadata"], NoEffect(Kind::Any)),
-        Key(&["feature_flags"], NoEffect(Kind::Any)),
+        Key(&["server_metadata"], NoEffect(Kind::TextBlock)),
+        Key(&["feature_flags"], NoEffect(Kind::BooleanBlock)),
         Key(&["no_header_support"], Read),
         Key(&["proxy_protocol"], OnlyFalse),
         Key(&["default_sentinel"], NotYet(ONE_ACCOUNT)),

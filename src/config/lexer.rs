@@ -166,12 +166,13 @@ impl<'a> Lexer<'a> {
     }
 
     /// Steps over what separates a key from its value: blanks, and one `:` or `=`. Without
-    /// such a sign the value may stand on a later line, with it it may not.
-    pub(crate) fn separator(&mut self, key: &str) -> Result<(), LexError> {
+    /// such a sign the value may stand on a later line; with it only inside a block
+    /// (`nested`), as in nats-server.
+    pub(crate) fn separator(&mut self, key: &str, nested: bool) -> Result<(), LexError> {
         self.take_while(|c| is_blank(c) || c == '\n');
         if let Some(':' | '=') = self.peek() {
             self.bump();
-            self.skip_blanks();
+            self.take_while(|c| is_blank(c) || (nested && c == '\n'));
             if let Some('\n') = self.peek() {
                 return Err((
                     self.place(),

@@ -240,7 +240,7 @@ impl<'a> Parser<'a> {
                 (text, place)
             }
         };
-        lexer.separator(&key)?;
+        lexer.separator(&key, scope.len() > 1)?;
         let node = self.value(lexer, scope, path, depth)?;
         if let Some(map) = scope.last_mut() {
             map.insert(key, Entry { place, node, is_variable: false });

@@ -792,6 +792,16 @@ impl Reader<'_> {
                     self.text(key, node);
                 }
             },
+            Kind::TextBlock => {
+                for entry in self.map(key, node).into_iter().flat_map(Map::values) {
+                    self.text(key, &entry.node);
+                }
+            }
+            Kind::BooleanBlock => {
+                for entry in self.map(key, node).into_iter().flat_map(Map::values) {
+                    self.flag(key, &entry.node, &mut false);
+                }
+            }
             Kind::Any => {}
         }
     }
