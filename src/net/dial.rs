@@ -86,11 +86,7 @@ impl<K: 'static> Dialler<K> {
     }
 }
 
-fn connect(
-    host: &str,
-    port: u16,
-    timeout: Duration,
-) -> io::Result<(OwnedFd, SocketAddr)> {
+fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<(OwnedFd, SocketAddr)> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));

@@ -120,7 +120,55 @@ const VERBS: [(&[u8], Verb); 10] = [
 ];
 
 /// Reads one operation from the front of `buf`.
+#[inline]
 pub fn parse<'a>(buf: &'a [u8], bounds: &Bounds) -> Result<Parsed<'a>, ParseError> {
+    if let Some(parsed) = parse_plain_pub(buf, bounds) {
+        return Ok(parsed);
+    }
+    parse_any(buf, bounds)
+}
+
+/// The operation that makes up nearly all traffic, when it is all there and written the
+/// usual way: `PUB`, single blanks, `\r\n`. Whatever else it is, [`parse_any`] judges.
+#[inline]
+fn parse_plain_pub<'a>(buf: &'a [u8], bounds: &Bounds) -> Option<Parsed<'a>> {
+    let rest = buf.strip_prefix(b"PUB ")?;
+    let line_len = memchr::memchr(b'\r', rest)?;
+    let line = rest.get(..line_len)?;
+    if line.len() > bounds.control_line {
+        return None;
+    }
+    if memchr::memchr2(b'\t', b'\n', line).is_some() {
+        return None;
+    }
+    let first = memchr::memchr(b' ', line)?;
+    let (subject, line) = (line.get(..first)?, line.get(first + 1..)?);
+    let (reply, total) = match memchr::memchr(b' ', line) {
+        Some(second) => (line.get(..second)?, line.get(second + 1..)?),
+        None => (&[][..], line),
+    };
+    // An empty subject or reply means doubled blanks; a size with anything but digits, more
+    // arguments.
+    if subject.is_empty() {
+        return None;
+    }
+    if reply.is_empty() && line.len() != total.len() {
+        return None;
+    }
+    let total = size(total)?;
+    if total > bounds.payload {
+        return None;
+    }
+    let body = rest.get(line_len..)?.strip_prefix(b"\r\n")?;
+    let payload = body.get(..total)?;
+    if body.get(total..total + 2)? != b"\r\n" {
+        return None;
+    }
+    let used = b"PUB ".len() + line_len + 2 + total + 2;
+    Some(Parsed::Op(ClientOp::Pub { subject, reply, headers: &[], payload }, used))
+}
+
+fn parse_any<'a>(buf: &'a [u8], bounds: &Bounds) -> Result<Parsed<'a>, ParseError> {
     let Some((verb, verb_len)) = find_verb(buf)? else {
         return Ok(Parsed::Incomplete { need: 0 });
     };
@@ -423,6 +471,25 @@ mod tests {
         }
         let exact = format!("SUB {} 1\r\n", "x".repeat(30));
         assert_eq!(run(&[exact.as_bytes()]).1, None, "the bound itself is allowed");
+    }
+
+    #[test]
+    fn the_short_way_agrees_with_the_long_one() {
+        let blanks = ["", " ", "  ", "\t"];
+        let words = ["a", "r.x", "5", "\n", "\r", "12345678901234567890123456789012"];
+        for (lead, between) in blanks.iter().flat_map(|a| blanks.iter().map(move |b| (a, b))) {
+            for (first, second) in words.iter().flat_map(|a| words.iter().map(move |b| (a, b))) {
+                for end in ["\r\n", "\n", " \r\n"] {
+                    let wire = format!(
+                        "PUB{lead}{first}{between}{second} 5{end}hello\r\nPUB {first} 65\r\n"
+                    );
+                    let wire = wire.as_bytes();
+                    if let Some(parsed) = parse_plain_pub(wire, &BOUNDS) {
+                        assert_eq!(Ok(parsed), parse_any(wire, &BOUNDS), "{wire:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

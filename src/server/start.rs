@@ -252,10 +252,7 @@ fn remote_options(remote: &RemoteConfig, all: &LeafNodesConfig) -> Result<Remote
         first_info_timeout: remote.first_info_timeout,
         dial_timeout: remote.dial_timeout,
         reconnect: all.reconnect,
-        tls_timeout: remote
-            .tls
-            .as_ref()
-            .map_or(crate::limits::LEAF_TLS_TIMEOUT, |tls| tls.timeout),
+        tls_timeout: remote.tls.as_ref().map_or(crate::limits::LEAF_TLS_TIMEOUT, |tls| tls.timeout),
         ..RemoteOptions::default()
     })
 }
