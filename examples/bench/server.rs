@@ -53,10 +53,20 @@ pub(crate) struct Binary {
 impl Binary {
     /// Asks the executable for its version, which also proves that it runs.
     pub(crate) fn probe(path: &Path) -> Result<Self> {
-        let output = Command::new(path)
+        let mut child = Command::new(path)
             .arg("--version")
-            .output()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
             .map_err(|error| Error::from(error).during(&path.display().to_string()))?;
+        let deadline = clock::after(STOP_TIMEOUT);
+        while child.try_wait()?.is_none() && clock::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // One that serves instead of answering still says what it has said.
+        let _ = child.kill();
+        let output = child.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.lines().next().unwrap_or("no version").trim().to_owned();
         Ok(Self { path: path.to_owned(), version })
