@@ -23,8 +23,9 @@ use crate::error::{Error, Result};
 
 /// Longest wait for a socket to take or give a byte.
 const IO_TIMEOUT: Duration = Duration::from_secs(20);
-/// Prebuilt buffers of publications are at least this long.
-const PUBLISH_BUFFER_BYTES: usize = 64 * 1024;
+/// Prebuilt buffers of publications are at least this long: more than a socket takes at once, so
+/// that the publisher is always ahead of a fast server. It makes no difference to a slow one.
+const PUBLISH_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffer of a [`Conn`]: at first, and at most.
 const READ_BUFFER_BYTES: (usize, usize) = (4 * 1024, 256 * 1024);
 /// Read buffer of a [`Receiver`].
