@@ -5,13 +5,15 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// From start to `Server is ready`, on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// From `SIGTERM` to exit.
+/// From a signal that ends the process to its end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The line every NATS client's test harness looks for.
@@ -93,25 +95,32 @@ impl Server {
         if hard {
             self.child.kill().map_err(|e| format!("cannot kill the server: {e}"))?;
         } else {
-            self.terminate();
+            self.signal(Signal::TERM);
         }
-        let deadline = Instant::now() + STOP_DEADLINE;
-        while self.is_running() {
-            if Instant::now() > deadline {
-                return Err(format!("still running {STOP_DEADLINE:?} after SIGTERM"));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        self.wait_exit()?;
         (self.child, self.log) = spawn(&self.binary, self.directory.path())?;
         self.address = self.wait_ready()?;
         Ok(())
     }
 
-    /// Asks the process to end; does not wait.
-    pub(crate) fn terminate(&self) {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(id) = id {
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+    /// Sends a signal; does not wait.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(id, signal);
+        }
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait_exit(&mut self) -> Result<ExitStatus, String> {
+        let deadline = Instant::now() + STOP_DEADLINE;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                _ => return Err(format!("still running after {STOP_DEADLINE:?}")),
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::normal::Normaliser;
@@ -35,6 +36,8 @@ struct Step {
 enum Action {
     Wait(Duration),
     Restart { hard: bool },
+    Signal(Signal),
+    Ended,
     On { connection: String, act: Act },
 }
 
@@ -146,6 +149,7 @@ impl Scenario {
             order: Vec::new(),
             normaliser: Normaliser::new(&self.text),
             lines: Vec::new(),
+            ended: false,
         };
         for step in &self.steps {
             player.lines.push(step.line.clone());
@@ -157,7 +161,7 @@ impl Scenario {
             }
         }
         player.finish();
-        let broken = if player.server.is_running() {
+        let broken = if player.ended || player.server.is_running() {
             None
         } else {
             player.lines.push(String::from("!! the server is gone"));
@@ -228,6 +232,18 @@ fn parse_action(line: &str) -> Result<Action, String> {
             let millis = millis.ok_or("wanted `wait 300ms`")?;
             return Ok(Action::Wait(Duration::from_millis(millis)));
         }
+        "signal" => {
+            let signal = match rest {
+                "INT" => Signal::INT,
+                "TERM" => Signal::TERM,
+                "HUP" => Signal::HUP,
+                "USR1" => Signal::USR1,
+                "USR2" => Signal::USR2,
+                _ => return Err(String::from("wanted INT, TERM, HUP, USR1 or USR2")),
+            };
+            return Ok(Action::Signal(signal));
+        }
+        "ended" => return Ok(Action::Ended),
         "restart" => return Ok(Action::Restart { hard: false }),
         "kill" => return Ok(Action::Restart { hard: true }),
         "open" => {
@@ -369,6 +385,8 @@ struct Player {
     order: Vec<String>,
     normaliser: Normaliser,
     lines: Vec<String>,
+    /// The script saw the server end.
+    ended: bool,
 }
 
 impl Player {
@@ -376,6 +394,16 @@ impl Player {
         match action {
             Action::Wait(time) => {
                 std::thread::sleep(*time);
+                Ok(())
+            }
+            Action::Signal(signal) => {
+                self.server.signal(*signal);
+                Ok(())
+            }
+            Action::Ended => {
+                let status = self.server.wait_exit()?;
+                self.ended = true;
+                self.lines.push(format!("  {status}"));
                 Ok(())
             }
             Action::Restart { hard } => {
