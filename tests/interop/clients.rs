@@ -45,7 +45,7 @@ fn against(binary: &Path, program: Program) -> Result<(), Trouble> {
     let server = Server::start(binary, CONFIG).map_err(Trouble::Failed)?;
     program(&format!("nats://{}", server.address())).map_err(|trouble| match trouble {
         Trouble::Failed(why) => Trouble::Failed(format!("{why}\nthe server:\n{}", server.log())),
-        left_out @ Trouble::LeftOut(_) => left_out,
+        other => other,
     })
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Scenario {
     config: String,
     steps: Vec<Step>,
     pub(crate) differences: Vec<Difference>,
+    /// What Sedge cannot do yet, if the script needs it.
+    pub(crate) later: Option<String>,
 }
 
 /// One line of a script.
@@ -91,11 +93,16 @@ impl Scenario {
             config: String::new(),
             steps: Vec::new(),
             differences: Vec::new(),
+            later: None,
         };
         let mut lines = text.lines().enumerate().peekable();
         while let Some((number, line)) = lines.next() {
             let mistake = |what: String| format!("{name}.txt:{}: {what}", number + 1);
             if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(what) = line.strip_prefix("later:") {
+                scenario.later = Some(what.trim().to_owned());
                 continue;
             }
             if let Some(reason) = line.strip_prefix("differs:") {
