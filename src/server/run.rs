@@ -17,7 +17,7 @@ use rustix::net::SocketFlags;
 
 use crate::broker::{Broker, CloseReason, Level, Notice, Output};
 use crate::id::ConnId;
-use crate::jetstream::storage::{StoreReply, StoreRequest};
+use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
 use crate::limits::READ_BUFFER_BYTES;
 use crate::net::clock::Clock;
@@ -78,8 +78,12 @@ pub trait StorePort {
     /// The next reply, if there is one.
     fn poll_reply(&mut self) -> Option<StoreReply>;
 
-    /// Writes what is queued and closes the files. May take as long as the disk does.
-    fn close(self: Box<Self>);
+    /// Writes what is queued and closes the files. May take as long as the disk does. The
+    /// replies can still be polled.
+    ///
+    /// # Errors
+    /// What could not be written.
+    fn close(&mut self) -> Result<(), StoreError>;
 }
 
 /// The server as it runs.
@@ -576,17 +580,24 @@ impl<P: Print> Server<P> {
         }
     }
 
+    /// What was published is stored and acknowledged, then every connection ends.
     fn shut_down(&mut self) {
         let now = self.clock.now();
         self.print.print(now, &Notice::info("Initiating Shutdown..."));
         self.listener = None;
         self.broker.close_remotes();
-        self.broker.shut_down(now);
         self.finish_turn(now);
-        if let Some(store) = self.store.take() {
-            store.close();
+        if let Some(mut store) = self.store.take() {
+            if let Err(error) = store.close() {
+                let text = format!("the store was not closed as it should be: {error}");
+                self.print.print(now, &Notice::error(text));
+            }
+            while let Some(reply) = store.poll_reply() {
+                self.broker.handle_store(now, reply);
+            }
         }
         let now = self.clock.now();
+        self.broker.shut_down(now);
         self.finish_turn(now);
         self.peers.clear();
         self.print.print(now, &Notice::info("Server Exiting.."));

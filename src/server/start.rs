@@ -23,10 +23,12 @@ use crate::config::{
 };
 use crate::id::Rng;
 use crate::jetstream;
+use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::{LeafUrl, Login, RemoteOptions};
 use crate::net::clock::Clock;
 use crate::net::poller::Waker;
 use crate::net::tls::TlsClient;
+use crate::store::{Store, StoreOptions, SyncPolicy};
 use crate::subject::Filter;
 use crate::time::Now;
 
@@ -161,8 +163,33 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     }
 }
 
-fn open_store(_js: &JetStreamConfig, _waker: Waker) -> io::Result<Box<dyn StorePort>> {
-    Err(io::Error::other("JetStream is not available in this build"))
+impl StorePort for Store {
+    fn submit(&mut self, request: StoreRequest) {
+        Store::submit(self, request);
+    }
+
+    fn poll_reply(&mut self) -> Option<StoreReply> {
+        Store::poll_reply(self)
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        Store::close(self)
+    }
+}
+
+fn open_store(js: &JetStreamConfig, waker: Waker) -> io::Result<Box<dyn StorePort>> {
+    let sync = match js.sync_interval {
+        SyncInterval::Always => SyncPolicy::Always,
+        SyncInterval::Every(pace) => SyncPolicy::Every(pace),
+    };
+    let options = StoreOptions { sync, ..StoreOptions::default() };
+    match Store::open(&js.directory(), options, move || waker.wake()) {
+        Ok(store) => Ok(Box::new(store)),
+        Err(error) => Err(io::Error::other(format!(
+            "cannot open the store in {}: {error}",
+            js.directory().display()
+        ))),
+    }
 }
 
 /// A server id in nats-server's form: 56 characters of base32 that begin with `N`.
