@@ -15,5 +15,7 @@ pub mod net;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod store;
 pub mod subject;
 pub mod time;

@@ -20,6 +20,7 @@
 
 mod advisory;
 pub mod consumer;
+pub mod engine;
 pub mod host;
 pub(crate) mod json;
 mod memory;

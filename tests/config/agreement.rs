@@ -120,7 +120,8 @@ fn what_nats_server_refuses_we_refuse() {
 #[test]
 fn where_we_are_stricter_or_wider_is_known() {
     // A number swallows the bracket right behind it in nats-server; JSON has such lists.
-    let wider = ["x: [1]\njetstream { max_outstanding_catchup: $x }", "host: (\nabc\r\n)\r\nport: 1"];
+    let wider =
+        ["x: [1]\njetstream { max_outstanding_catchup: $x }", "host: (\nabc\r\n)\r\nport: 1"];
     let stricter = [
         "host: ab'",
         "host: ;",

@@ -1,0 +1,341 @@
+//! Storing one message: the checks, in nats-server's order, and the limits after it.
+//!
+//! Owns what the headers of a publish ask of the stream. Does not own acks.
+//!
+//! # Invariants
+//! - A refused message changes nothing and consumes no sequence.
+//!
+//! Source: nats-server 2.15.1; NATS docs, "Headers for publishing".
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+use super::headers::{Wishes, stored_headers};
+use super::record::IdRow;
+use super::rows::RowsMut;
+use super::work::{Pending, Work, logical_size};
+use super::{ids, read, remove};
+use crate::jetstream::storage::{
+    PublishBatch, PublishError, PublishItem, PublishOutcome, Seq, StoreError,
+};
+use crate::limits::STORED_HEADER_BYTES_MAX;
+use crate::subject::{Filter, has_wildcard};
+use crate::time::Timestamp;
+
+/// What `Nats-Rollup` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rollup {
+    Subject,
+    All,
+}
+
+/// A message about to be stored, after the checks.
+struct Checked {
+    rollup: Option<Rollup>,
+    timestamp: Timestamp,
+    seq: Seq,
+}
+
+/// Why it is not stored.
+enum Verdict {
+    Duplicate(Seq),
+    Refused(PublishError),
+    Failed(StoreError),
+}
+
+impl From<PublishError> for Verdict {
+    fn from(error: PublishError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<StoreError> for Verdict {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Checks and stores one item of a batch.
+pub(super) fn publish<'r>(
+    work: &mut Work<'r>,
+    rows: &mut impl RowsMut,
+    batch: &'r PublishBatch,
+    item: &PublishItem,
+) -> Result<PublishOutcome, StoreError> {
+    let subject = batch.bytes(&item.subject);
+    let payload = batch.bytes(&item.payload);
+    let raw_headers = batch.bytes(&item.headers);
+    let (headers, wishes) = if raw_headers.is_empty() {
+        (alloc::borrow::Cow::Borrowed(raw_headers), Wishes::default())
+    } else {
+        (stored_headers(raw_headers), Wishes::parse(raw_headers))
+    };
+    let timestamp = Timestamp(item.timestamp.0.max(work.head.last_ts));
+    let size = logical_size(work.settings.memory, subject.len(), headers.len(), payload.len());
+    let body = headers.len() + payload.len();
+    let checked = match check(work, rows, subject, &wishes, timestamp, size, body, headers.len()) {
+        Ok(checked) => checked,
+        Err(Verdict::Duplicate(seq)) => return Ok(PublishOutcome::Duplicate { seq }),
+        Err(Verdict::Refused(error)) => return Ok(PublishOutcome::Refused(Box::new(error))),
+        Err(Verdict::Failed(error)) => return Err(error),
+    };
+    let Checked { rollup, timestamp, seq } = checked;
+    work.append(rows, Pending { seq, timestamp, subject, headers, payload, live: true })?;
+    let id = wishes.msg_id.filter(|id| !id.is_empty());
+    match id {
+        Some(id) => {
+            work.head.last_msg_id.clear();
+            work.head.last_msg_id.extend_from_slice(id);
+            if !work.settings.duplicate_window.is_zero() {
+                work.new_ids.insert(id, IdRow { seq, timestamp: timestamp.0 });
+            }
+        }
+        None => work.head.last_msg_id.clear(),
+    }
+    match rollup {
+        Some(Rollup::Subject) => remove::rollup_subject(work, rows, subject, seq)?,
+        Some(Rollup::All) => {
+            while work.head.messages > 0 && work.head.first_seq < seq {
+                work.remove_first(rows)?;
+            }
+        }
+        None => {}
+    }
+    if let Some(max) = work.settings.max_msgs_per_subject {
+        while work.subject_numbers(rows, subject)?.0 > max {
+            let Some(first) = work.first_on_subject(rows, subject)? else { break };
+            if !work.remove(rows, first)? {
+                break;
+            }
+        }
+    }
+    remove::enforce_totals(work, rows)?;
+    Ok(PublishOutcome::Stored { seq, timestamp })
+}
+
+#[expect(clippy::too_many_arguments, reason = "all of them are the one message")]
+fn check(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    wishes: &Wishes<'_>,
+    timestamp: Timestamp,
+    size: u64,
+    body: usize,
+    headers: usize,
+) -> Result<Checked, Verdict> {
+    if work.settings.sealed {
+        return Err(PublishError::Sealed.into());
+    }
+    if wishes.expected_stream.is_some_and(|name| name != work.settings.name.as_bytes()) {
+        return Err(PublishError::ExpectedStream.into());
+    }
+    let ttl = wishes.ttl.map(parse_ttl);
+    if ttl == Some(Ttl::Set) {
+        return Err(PublishError::TtlDisabled.into());
+    }
+    check_expected_sequences(work, rows, subject, wishes)?;
+    if let Some(id) = wishes.msg_id.filter(|id| !id.is_empty())
+        && let Some(seq) = ids::find(work, rows, id, timestamp)?
+    {
+        return Err(Verdict::Duplicate(seq));
+    }
+    if let Some(id) = wishes.expected_last_msg_id.filter(|id| !id.is_empty())
+        && id != work.head.last_msg_id
+    {
+        return Err(PublishError::WrongLastMsgId(work.head.last_msg_id.clone()).into());
+    }
+    let rollup = match wishes.rollup.filter(|value| !value.is_empty()) {
+        None => None,
+        Some(_) if !work.settings.allow_rollup => {
+            return Err(PublishError::Rollup("rollup not permitted".into()).into());
+        }
+        Some(value) if value.eq_ignore_ascii_case(b"sub") => Some(Rollup::Subject),
+        Some(value) if value.eq_ignore_ascii_case(b"all") => Some(Rollup::All),
+        Some(value) => {
+            let text = format!("rollup value invalid: \"{}\"", String::from_utf8_lossy(value));
+            return Err(PublishError::Rollup(text).into());
+        }
+    };
+    if work.settings.max_msg_size.is_some_and(|max| body as u64 > max) {
+        return Err(PublishError::TooLarge.into());
+    }
+    if headers > STORED_HEADER_BYTES_MAX {
+        return Err(PublishError::HeaderTooLarge.into());
+    }
+    if ttl == Some(Ttl::Bad) {
+        return Err(PublishError::BadTtl.into());
+    }
+    if work.settings.discard_new {
+        check_limits(work, rows, subject, size, rollup.is_some())?;
+    }
+    let seq =
+        work.head.last_seq.checked_add(1).ok_or_else(|| {
+            PublishError::StoreFailed("the stream has used up its sequences".into())
+        })?;
+    Ok(Checked { rollup, timestamp, seq })
+}
+
+fn check_expected_sequences(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    wishes: &Wishes<'_>,
+) -> Result<(), Verdict> {
+    let expected = wishes.expected_last_subject_seq.filter(|value| !value.is_empty());
+    let on_subject = wishes.expected_last_subject_seq_subject.filter(|value| !value.is_empty());
+    match (expected, on_subject) {
+        (None, Some(_)) => return Err(PublishError::MissingExpectedSeq.into()),
+        (None, None) => {}
+        (Some(expected), on_subject) => {
+            let last = last_on(work, rows, on_subject.unwrap_or(subject))?;
+            if parse_number(expected) != Some(last) {
+                return Err(PublishError::WrongLastSeq(last).into());
+            }
+        }
+    }
+    if let Some(expected) = wishes.expected_last_seq.filter(|value| !value.is_empty())
+        && parse_number(expected) != Some(work.head.last_seq)
+    {
+        return Err(PublishError::WrongLastSeq(work.head.last_seq).into());
+    }
+    Ok(())
+}
+
+/// The last sequence on a subject, or on any that a pattern matches; 0 for none.
+fn last_on(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+) -> Result<Seq, StoreError> {
+    if !has_wildcard(subject) {
+        return Ok(work.subject_numbers(rows, subject)?.1);
+    }
+    let Ok(filter) = Filter::parse(subject) else { return Ok(0) };
+    work.write_subjects(rows)?;
+    read::last_matching(rows, work.stream, &work.head, &filter)
+}
+
+/// Limits that refuse, with `discard: new`.
+fn check_limits(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    size: u64,
+    is_rollup: bool,
+) -> Result<(), Verdict> {
+    let full = |text: &str| Verdict::from(PublishError::StoreFailed(text.into()));
+    let mut freed = None;
+    if let Some(max) = work.settings.max_msgs_per_subject
+        && work.subject_numbers(rows, subject)?.0 >= max
+    {
+        if work.settings.discard_new_per_subject && !is_rollup {
+            return Err(full("maximum messages per subject exceeded"));
+        }
+        freed = match work.first_on_subject(rows, subject)? {
+            Some(first) => Some(work.size_of(rows, first)?.unwrap_or(0)),
+            None => Some(0),
+        };
+    }
+    if freed.is_none() && work.settings.max_msgs.is_some_and(|max| work.head.messages >= max) {
+        return Err(full("maximum messages exceeded"));
+    }
+    let after = work.head.bytes.saturating_add(size);
+    if work.settings.max_bytes.is_some_and(|max| after > max)
+        && freed.is_none_or(|freed| freed < size)
+    {
+        return Err(full("maximum bytes exceeded"));
+    }
+    Ok(())
+}
+
+fn parse_number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 20 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// What `Nats-TTL` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ttl {
+    None,
+    Set,
+    Bad,
+}
+
+/// `never`, whole seconds from 1 up, or a Go duration of at least a second.
+fn parse_ttl(value: &[u8]) -> Ttl {
+    if value.is_empty() {
+        return Ttl::None;
+    }
+    if value.eq_ignore_ascii_case(b"never") {
+        return Ttl::Set;
+    }
+    let seconds = match parse_number(value) {
+        Some(seconds) => Some(seconds),
+        None => go_duration_nanos(value).map(|nanos| nanos / 1_000_000_000),
+    };
+    if seconds.is_some_and(|seconds| seconds >= 1) { Ttl::Set } else { Ttl::Bad }
+}
+
+/// A Go duration such as `1h30m`, `1.5s`; `None` if it is none, or negative.
+fn go_duration_nanos(text: &[u8]) -> Option<u64> {
+    let mut rest = text.strip_prefix(b"+").unwrap_or(text);
+    if rest == b"0" {
+        return Some(0);
+    }
+    let mut total = 0_u64;
+    let mut any = false;
+    while !rest.is_empty() {
+        let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (whole, after) = rest.split_at(digits(rest));
+        rest = after;
+        let mut fraction: &[u8] = &[];
+        if let Some(after) = rest.strip_prefix(b".") {
+            (fraction, rest) = after.split_at(digits(after));
+        }
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let unit_len =
+            rest.iter().take_while(|byte| !byte.is_ascii_digit() && **byte != b'.').count();
+        let (unit, after) = rest.split_at(unit_len);
+        rest = after;
+        let unit: u64 = match unit {
+            b"ns" => 1,
+            b"us" | [0xc2, 0xb5, b's'] | [0xce, 0xbc, b's'] => 1_000,
+            b"ms" => 1_000_000,
+            b"s" => 1_000_000_000,
+            b"m" => 60_000_000_000,
+            b"h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let whole = if whole.is_empty() { 0 } else { parse_number(whole)? };
+        total = total.checked_add(whole.checked_mul(unit)?)?;
+        let mut part = unit;
+        for digit in fraction {
+            part /= 10;
+            total = total.checked_add(u64::from(digit - b'0') * part)?;
+        }
+        any = true;
+    }
+    any.then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_values_are_judged_as_nats_server_does() {
+        for good in ["never", "NEVER", "1", "10", "1s", "1.9s", "1h30m", "1000ms"] {
+            assert_eq!(parse_ttl(good.as_bytes()), Ttl::Set, "{good}");
+        }
+        for bad in ["0", "0s", "500ms", "-1", "-1s", "abc", "1x", "s", "1.5", "."] {
+            assert_eq!(parse_ttl(bad.as_bytes()), Ttl::Bad, "{bad}");
+        }
+        assert_eq!(parse_ttl(b""), Ttl::None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Removing messages: limits, age, rollup, purge, delete.
+//!
+//! Owns which messages go. Does not own how one goes ([`Work::remove`]).
+
+use alloc::vec::Vec;
+
+use super::rows::RowsMut;
+use super::work::Work;
+use super::{keys, read, tail};
+use crate::jetstream::storage::{Purge, REMOVED_LIST_MAX, Seq, StoreError};
+use crate::time::{Timestamp, nanos};
+
+/// Sequences gathered before they are removed.
+const STEP: usize = 4096;
+
+/// Limits on the whole stream.
+pub(super) fn enforce_totals(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+) -> Result<(), StoreError> {
+    if let Some(max) = work.settings.max_msgs {
+        while work.head.messages > max {
+            work.remove_first(rows)?;
+        }
+    }
+    if let Some(max) = work.settings.max_bytes {
+        while work.head.bytes > max && work.head.messages > 0 {
+            work.remove_first(rows)?;
+        }
+    }
+    Ok(())
+}
+
+/// The limit per subject, when it may have become tighter: looks at every subject.
+pub(super) fn enforce_per_subject(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+) -> Result<(), StoreError> {
+    let Some(max) = work.settings.max_msgs_per_subject else { return Ok(()) };
+    work.settle(rows)?;
+    let mut over: Vec<Vec<u8>> = Vec::new();
+    let (from, to) = (keys::start(work.stream), keys::end(work.stream));
+    rows.scan(
+        super::rows::Table::Subjects,
+        &from,
+        &to,
+        super::rows::Order::Up,
+        &mut |key, row| {
+            if super::record::SubjectRow::decode(row)?.count > max {
+                over.push(key.get(4..).unwrap_or(&[]).to_vec());
+            }
+            Ok(true)
+        },
+    )?;
+    for subject in over {
+        while work.subject_numbers(rows, &subject)?.0 > max {
+            let Some(first) = work.first_on_subject(rows, &subject)? else { break };
+            if !work.remove(rows, first)? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What has reached `max_age`.
+pub(super) fn expire(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(age) = work.settings.max_age else { return Ok(()) };
+    let newest_dead = now.0.saturating_sub(i64::try_from(nanos(age)).unwrap_or(i64::MAX));
+    while work.head.messages > 0 && work.head.first_ts <= newest_dead {
+        work.remove_first(rows)?;
+    }
+    Ok(())
+}
+
+/// All on a subject before `seq`.
+pub(super) fn rollup_subject(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    seq: Seq,
+) -> Result<(), StoreError> {
+    if let Some(known) = work.known_on_subject(rows, subject)? {
+        for older in known.into_iter().filter(|older| *older < seq) {
+            work.remove(rows, older)?;
+        }
+        return Ok(());
+    }
+    while work.subject_numbers(rows, subject)?.0 > 1 {
+        let Some(first) = work.first_on_subject(rows, subject)? else { break };
+        if first >= seq || !work.remove(rows, first)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Removes many; returns how many.
+pub(super) fn purge(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    purge: &Purge,
+) -> Result<u64, StoreError> {
+    let messages = work.head.messages;
+    let keep = purge.keep.unwrap_or(0);
+    let filter = purge.filter.as_ref().filter(|filter| filter.as_bytes() != b">");
+    if let Some(filter) = filter {
+        work.settle(rows)?;
+        let (count, low, high) = read::span_matching(rows, work.stream, &work.head, filter)?;
+        let mut left = count.saturating_sub(keep);
+        let high = purge.before.map_or(high, |before| high.min(before.saturating_sub(1)));
+        let mut from = low;
+        while left > 0 && from <= high {
+            let max = usize::try_from(left).unwrap_or(usize::MAX).min(STEP);
+            let span = (from, high);
+            let (seqs, through) =
+                read::seqs_matching(rows, work.stream, &work.head, filter, span, max)?;
+            for seq in seqs {
+                if work.remove(rows, seq)? {
+                    left = left.saturating_sub(1);
+                }
+            }
+            // What was removed must not be found again.
+            work.settle(rows)?;
+            from = through.saturating_add(1);
+        }
+    } else {
+        let all = keep == 0 && purge.before.is_none_or(|before| before > work.head.last_seq);
+        if all && messages > REMOVED_LIST_MAX as u64 {
+            work.clear(rows)?;
+        }
+        let before = purge.before.unwrap_or(Seq::MAX);
+        while work.head.messages > keep && work.head.first_seq < before {
+            work.remove_first(rows)?;
+        }
+        if let Some(before) = purge.before
+            && keep == 0
+            && before > work.head.last_seq
+        {
+            // As nats-server: the counters follow a purge past the end.
+            tail::flush(work, rows)?;
+            work.head.last_seq = before.saturating_sub(1);
+            work.head.first_seq = before;
+            work.head_dirty = true;
+        }
+    }
+    Ok(messages.saturating_sub(work.head.messages))
+}
+
+/// Removes one. False if there is none.
+pub(super) fn delete(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    seq: Seq,
+    erase: bool,
+) -> Result<bool, StoreError> {
+    // What is still pending never reaches a block if it is removed now.
+    let block = read::locate(rows, work.stream, seq, |key, _, _| key)?;
+    let found = work.remove(rows, seq)?;
+    if let Some(key) = block.filter(|_| found && erase) {
+        tail::compact(work, rows, key, true)?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,429 @@
+//! The store in one thread: redb on a medium, and what to do when either fails.
+//!
+//! Owns the database, its transactions, durability and recovery. Does not own what requests
+//! mean (`jetstream::engine`), nor threads ([`super::Store`]).
+//!
+//! # Invariants
+//! - A reply to a change leaves only after the commit that holds the change returned; with
+//!   [`SyncPolicy::Always`] that commit was synced.
+//! - After any failure the database is closed and opened anew before it is used: what redb
+//!   or the kernel holds in memory then is not believed.
+//! - A file that cannot be read is renamed, never changed or deleted.
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, StorageError, WriteTransaction,
+};
+
+use super::medium::{Counted, Counters, Medium};
+use super::tables::{ReadRows, WriteRows};
+use crate::jetstream::engine::{self, Applied, ApplyOptions};
+use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
+
+/// When a commit is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before its replies leave.
+    Always,
+    /// At this pace; a crash loses at most as much.
+    Every(Duration),
+}
+
+/// How to open a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// When an acknowledged message is on the disk.
+    pub sync: SyncPolicy,
+    /// Memory redb may use for pages, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { sync: SyncPolicy::Always, cache_bytes: 1024 * 1024 }
+    }
+}
+
+/// What the store did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes written to the file.
+    pub bytes_written: u64,
+    /// Calls that wrote.
+    pub writes: u64,
+    /// Syncs of the file.
+    pub syncs: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Length of the file; it may have holes.
+    pub file_bytes: u64,
+}
+
+/// With relaxed sync, how many sequences of a stream are set aside at a time.
+const RESERVE: u64 = 65_536;
+/// A file up to this size is checked as a whole when it is opened, and rebuilt by a walk
+/// after a crash: both take milliseconds. Above, each commit keeps what makes an opening
+/// quick, which costs a second sync and some pages.
+const WALK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The database, shared with the thread that reads.
+#[derive(Debug, Default)]
+pub(super) struct Shared(RwLock<Option<Database>>);
+
+impl Shared {
+    fn lock(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, database: Option<Database>) -> Option<Database> {
+        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, database)
+    }
+
+    /// Answers reads from the newest committed state.
+    pub(super) fn read(&self, requests: Vec<StoreRequest>) -> Vec<StoreReply> {
+        let guard = self.lock();
+        let Some(database) = guard.as_ref() else {
+            return engine::refuse(requests, &closed());
+        };
+        let rows = database
+            .begin_read()
+            .map_err(|error| StoreError { text: format!("store: {error}") })
+            .and_then(|transaction| ReadRows::open(&transaction));
+        match rows {
+            Ok(rows) => {
+                requests.iter().filter_map(|request| engine::answer(&rows, request)).collect()
+            }
+            Err(error) => engine::refuse(requests, &error),
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError { text: "store: the file cannot be used at the moment".into() }
+}
+
+/// Why the medium could not be opened.
+enum OpenError {
+    /// In a way that another attempt may mend.
+    Trouble(StoreError),
+    /// The bytes make no sense.
+    Damaged(String),
+}
+
+/// A store in one thread. [`super::Store`] runs one in a thread of its own; a simulation
+/// calls it directly.
+pub struct Disk {
+    medium: Box<dyn Medium>,
+    options: StoreOptions,
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    /// What failed last, until a commit works again.
+    trouble: Option<StoreError>,
+    /// Commits that are not synced yet.
+    unsynced: bool,
+}
+
+impl Disk {
+    /// Opens or begins a store. The replies are [`StoreReply::Recovered`] and, if a damaged
+    /// file was set aside, a [`StoreReply::Health`] that says so.
+    ///
+    /// # Errors
+    /// The medium fails, or another process has the store open.
+    pub fn open(
+        medium: Box<dyn Medium>,
+        options: StoreOptions,
+    ) -> Result<(Self, Vec<StoreReply>), StoreError> {
+        let mut disk = Self {
+            medium,
+            options,
+            shared: Arc::default(),
+            counters: Arc::default(),
+            trouble: None,
+            unsynced: false,
+        };
+        let recovered = match disk.open_medium() {
+            Ok(recovered) => recovered,
+            Err(OpenError::Trouble(error)) => return Err(error),
+            Err(OpenError::Damaged(why)) => disk.start_anew(&why)?,
+        };
+        let mut replies = vec![recovered];
+        replies.extend(disk.trouble.clone().map(|error| StoreReply::Health(Some(error))));
+        Ok((disk, replies))
+    }
+
+    fn start_anew(&mut self, why: &str) -> Result<StoreReply, StoreError> {
+        let name = self.medium.name();
+        drop(self.shared.replace(None));
+        let aside = self.medium.set_aside().map_err(|error| StoreError {
+            text: format!("{name} is damaged ({why}) and cannot be set aside: {error}"),
+        })?;
+        let text = format!(
+            "{name} is damaged ({why}); it was moved to {aside} and an empty store was begun"
+        );
+        match self.open_medium() {
+            Ok(recovered) => {
+                self.trouble = Some(StoreError { text });
+                Ok(recovered)
+            }
+            Err(OpenError::Trouble(error)) => Err(error),
+            Err(OpenError::Damaged(why)) => {
+                Err(StoreError { text: format!("{text}, which failed too: {why}") })
+            }
+        }
+    }
+
+    fn open_medium(&mut self) -> Result<StoreReply, OpenError> {
+        let name = self.medium.name();
+        let trouble = |what: &dyn std::fmt::Display| StoreError { text: format!("{name}: {what}") };
+        let backend = self.medium.open().map_err(|error| OpenError::Trouble(trouble(&error)))?;
+        let backend =
+            Counted::new(backend, Arc::clone(&self.counters)).map_err(OpenError::Trouble)?;
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.options.cache_bytes);
+        let is_small = self.counters.len.load(Ordering::Relaxed) <= WALK_BYTES_MAX;
+        builder.set_check_integrity_on_open(is_small);
+        // redb may panic on bytes that no redb wrote; where panics unwind, that is one more
+        // way of being damaged.
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let database = builder.create_with_backend(backend).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => OpenError::Trouble(trouble(
+                    &"another process has this store open; give each server a store_dir of \
+                      its own",
+                )),
+                DatabaseError::Storage(StorageError::Io(error)) => match error.kind() {
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                        OpenError::Damaged(error.to_string())
+                    }
+                    _ => OpenError::Trouble(trouble(&error)),
+                },
+                error => OpenError::Damaged(error.to_string()),
+            })?;
+            let recovered = prepare(&database)?;
+            Ok((database, recovered))
+        }));
+        let (database, recovered) = opened
+            .unwrap_or_else(|_| Err(OpenError::Damaged("its pages do not fit together".into())))?;
+        drop(self.shared.replace(Some(database)));
+        self.unsynced = false;
+        Ok(recovered)
+    }
+
+    /// Applies requests as one commit, then answers the reads among them. With
+    /// [`SyncPolicy::Always`] everything answered is durable.
+    pub fn apply_batch(&mut self, requests: Vec<StoreRequest>) -> Vec<StoreReply> {
+        let (reads, changes): (Vec<_>, Vec<_>) = requests.into_iter().partition(engine::is_read);
+        let mut replies = Vec::new();
+        if !changes.is_empty() {
+            match self.commit(&changes) {
+                Ok(applied) => {
+                    if self.trouble.take().is_some() {
+                        replies.push(StoreReply::Health(None));
+                    }
+                    replies.extend(engine::replies(changes, applied));
+                }
+                Err(error) => {
+                    replies.extend(self.fail(&error));
+                    replies.extend(engine::refuse(changes, &error));
+                }
+            }
+        }
+        if !reads.is_empty() {
+            if self.shared.lock().is_none() {
+                let _ = self.reopen();
+            }
+            replies.extend(self.shared.read(reads));
+        }
+        replies
+    }
+
+    /// Syncs what relaxed commits left open.
+    pub fn sync(&mut self) -> Vec<StoreReply> {
+        if !self.unsynced {
+            return Vec::new();
+        }
+        match self.sync_now() {
+            Ok(()) => Vec::new(),
+            Err(error) => self.fail(&error).into_iter().collect(),
+        }
+    }
+
+    fn sync_now(&mut self) -> Result<(), StoreError> {
+        let guard = self.shared.lock();
+        let database = guard.as_ref().ok_or_else(closed)?;
+        let transaction = begin(database)?;
+        commit(transaction, true, self.is_large())?;
+        drop(guard);
+        self.unsynced = false;
+        Ok(())
+    }
+
+    /// Are there commits that a crash would undo?
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Did the last commit fail?
+    pub fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// What was done since the store was opened.
+    pub fn stats(&self) -> StoreStats {
+        stats(&self.counters)
+    }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Syncs everything and closes the file.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        let result = self.close_database();
+        drop(self.shared.replace(None));
+        result
+    }
+
+    fn close_database(&mut self) -> Result<(), StoreError> {
+        let Some(database) = self.shared.replace(None) else { return Ok(()) };
+        if matches!(self.options.sync, SyncPolicy::Every(_)) {
+            let transaction = begin(&database)?;
+            let mut rows = WriteRows::open(&transaction)?;
+            engine::settle_reserved(&mut rows, true)?;
+            drop(rows);
+            commit(transaction, true, false)?;
+        }
+        database.close().map_err(|error| StoreError { text: format!("store: {error}") })
+    }
+
+    fn is_large(&self) -> bool {
+        self.counters.len.load(Ordering::Relaxed) > WALK_BYTES_MAX
+    }
+
+    /// Closes the database after a failure; the first of several is reported.
+    fn fail(&mut self, error: &StoreError) -> Option<StoreReply> {
+        drop(self.shared.replace(None));
+        let is_new = self.trouble.as_ref() != Some(error);
+        self.trouble = Some(error.clone());
+        is_new.then(|| StoreReply::Health(Some(error.clone())))
+    }
+
+    /// Opens again what a failure has closed.
+    pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
+        match self.open_medium() {
+            Ok(_) => Ok(()),
+            Err(OpenError::Trouble(error)) => Err(error),
+            // Not set aside while running: what JetStream knows would no longer be there.
+            Err(OpenError::Damaged(why)) => Err(StoreError {
+                text: format!("{} is damaged ({why}); restart to begin anew", self.medium.name()),
+            }),
+        }
+    }
+
+    fn commit(&mut self, requests: &[StoreRequest]) -> Result<Applied, StoreError> {
+        if self.shared.lock().is_none() {
+            self.reopen()?;
+        }
+        let is_relaxed = matches!(self.options.sync, SyncPolicy::Every(_));
+        let mut options =
+            ApplyOptions { reserve: is_relaxed.then_some(RESERVE), ..ApplyOptions::default() };
+        let guard = self.shared.lock();
+        let database = guard.as_ref().ok_or_else(closed)?;
+        loop {
+            let transaction = begin(database)?;
+            let mut rows = WriteRows::open(&transaction)?;
+            let result = engine::apply(&mut rows, requests, &options);
+            drop(rows);
+            match result {
+                Ok(applied) => {
+                    let durable = !is_relaxed || applied.must_sync;
+                    commit(transaction, durable, self.is_large())?;
+                    self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                    drop(guard);
+                    self.unsynced = !durable;
+                    return Ok(applied);
+                }
+                Err(failure) => {
+                    // If redb itself failed, so will this or the next begin.
+                    transaction.abort().map_err(|_| failure.error.clone())?;
+                    match failure.stream {
+                        // One stream's trouble must not be that of the others.
+                        Some(stream) if !options.broken.contains_key(&stream) => {
+                            options.broken.insert(stream, failure.error);
+                        }
+                        _ => return Err(failure.error),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.shared.replace(None));
+    }
+}
+
+pub(super) fn stats(counters: &Counters) -> StoreStats {
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    StoreStats {
+        bytes_written: load(&counters.bytes_written),
+        writes: load(&counters.writes),
+        syncs: load(&counters.syncs),
+        commits: load(&counters.commits),
+        file_bytes: load(&counters.len),
+    }
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
+    database.begin_write().map_err(|error| StoreError { text: format!("store: {error}") })
+}
+
+fn commit(
+    mut transaction: WriteTransaction,
+    durable: bool,
+    quick_repair: bool,
+) -> Result<(), StoreError> {
+    let failed = |error: &dyn std::fmt::Display| StoreError { text: format!("store: {error}") };
+    let durability = if durable { Durability::Immediate } else { Durability::None };
+    transaction.set_durability(durability).map_err(|error| failed(&error))?;
+    transaction.set_quick_repair(quick_repair && durable);
+    transaction.commit().map_err(|error| failed(&error))
+}
+
+/// Makes the tables, uses up what a crash left reserved, and reads what there is.
+fn prepare(database: &Database) -> Result<StoreReply, OpenError> {
+    let trouble = OpenError::Trouble;
+    let damaged = |error: StoreError| OpenError::Damaged(error.text);
+    let transaction = database
+        .begin_read()
+        .map_err(|error| trouble(StoreError { text: format!("store: {error}") }))?;
+    let must_write = match ReadRows::open(&transaction) {
+        Ok(rows) => engine::has_reserved(&rows).map_err(damaged)?,
+        // A table is missing: a new file.
+        Err(_) => true,
+    };
+    transaction.close().map_err(|error| OpenError::Damaged(error.to_string()))?;
+    if must_write {
+        let transaction = begin(database).map_err(trouble)?;
+        let mut rows = WriteRows::open(&transaction).map_err(damaged)?;
+        engine::settle_reserved(&mut rows, false).map_err(damaged)?;
+        drop(rows);
+        commit(transaction, true, false).map_err(trouble)?;
+    }
+    let transaction = database
+        .begin_read()
+        .map_err(|error| trouble(StoreError { text: format!("store: {error}") }))?;
+    let rows = ReadRows::open(&transaction).map_err(damaged)?;
+    engine::recover(&rows).map_err(damaged)
+}

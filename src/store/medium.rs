@@ -1,0 +1,181 @@
+//! What redb writes to: a file, or whatever a test puts in its place; counted either way.
+//!
+//! Owns the store's file and its name, and the numbers of bytes and syncs. Does not own what
+//! is in the file.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, StorageBackend};
+
+use crate::jetstream::storage::StoreError;
+
+/// Where a store's bytes are, and how to get at them again after a failure.
+pub trait Medium: Send {
+    /// Opens what is there, empty or not. Called again after a failure.
+    fn open(&mut self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Puts what is there aside, because it cannot be read, and returns its new name; the
+    /// next [`Medium::open`] finds nothing.
+    fn set_aside(&mut self) -> io::Result<String>;
+
+    /// For texts.
+    fn name(&self) -> String;
+}
+
+/// The file `sedge.redb` in a directory.
+#[derive(Debug)]
+pub(super) struct FileMedium {
+    dir: PathBuf,
+    was_open: bool,
+}
+
+const FILE_NAME: &str = "sedge.redb";
+
+impl FileMedium {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), was_open: false }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(FILE_NAME)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Medium for FileMedium {
+    fn open(&mut self) -> io::Result<Box<dyn StorageBackend>> {
+        std::fs::create_dir_all(&self.dir)?;
+        let path = self.path();
+        let is_new = !path.exists();
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        if is_new {
+            // Without this a power cut may take the file's name away.
+            self.sync_dir()?;
+        }
+        if self.was_open {
+            // After a failed sync the kernel may hold pages that never reached the disk and
+            // call them clean. Read back what is really there.
+            let _ = file.sync_all();
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        self.was_open = true;
+        FileBackend::new(file)
+            .map(|backend| Box::new(backend) as Box<dyn StorageBackend>)
+            .map_err(io::Error::other)
+    }
+
+    fn set_aside(&mut self) -> io::Result<String> {
+        let mut number = 1_u32;
+        loop {
+            let name = format!("{FILE_NAME}.damaged-{number}");
+            let target = self.dir.join(&name);
+            if !target.exists() {
+                std::fs::rename(self.path(), &target)?;
+                self.sync_dir()?;
+                return Ok(target.display().to_string());
+            }
+            number = number.checked_add(1).ok_or_else(|| io::Error::other("too many names"))?;
+        }
+    }
+
+    fn name(&self) -> String {
+        self.path().display().to_string()
+    }
+}
+
+/// What was done to the medium since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub bytes_written: AtomicU64,
+    pub writes: AtomicU64,
+    pub syncs: AtomicU64,
+    pub commits: AtomicU64,
+    pub len: AtomicU64,
+}
+
+/// Counts what redb asks of a backend.
+#[derive(Debug)]
+pub(super) struct Counted {
+    inner: Box<dyn StorageBackend>,
+    counters: Arc<Counters>,
+}
+
+impl Counted {
+    pub(super) fn new(
+        inner: Box<dyn StorageBackend>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, StoreError> {
+        let len = inner.len().map_err(|error| StoreError { text: format!("store: {error}") })?;
+        counters.len.store(len, Ordering::Relaxed);
+        Ok(Self { inner, counters })
+    }
+}
+
+impl StorageBackend for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)?;
+        self.counters.len.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.counters.writes.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.inner.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}
