@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 
+use crate::scenarios::Scenario;
 use crate::server::Kind;
 
 /// What `--help` prints.
@@ -15,6 +16,7 @@ Usage: bench [OPTIONS] [FILTER]...
   FILTER         run the scenarios whose name contains one of these
   --quick        one round, short: are the servers in the expected region at all?
   --full         also the scenarios that take minutes
+  --no-jetstream without JetStream, and without the scenarios that need it
   --rounds N     rounds of each scenario; the median counts (3, or 1 with --quick)
   --only WHICH   run only nats or only sedge
   --nats PATH    nats-server (default: target/peers, then PATH)
@@ -31,6 +33,7 @@ pub(crate) struct Args {
     pub(crate) filters: Vec<String>,
     pub(crate) quick: bool,
     pub(crate) full: bool,
+    pub(crate) no_jetstream: bool,
     pub(crate) rounds: Option<u32>,
     pub(crate) only: Option<Kind>,
     pub(crate) nats: Option<PathBuf>,
@@ -49,6 +52,7 @@ impl Args {
             match arg {
                 Long("quick") => args.quick = true,
                 Long("full") => args.full = true,
+                Long("no-jetstream") => args.no_jetstream = true,
                 Long("rounds") => args.rounds = Some(parser.value()?.parse()?),
                 Long("only") => {
                     args.only = Some(parser.value()?.parse_with(|which| match which {
@@ -69,8 +73,12 @@ impl Args {
         Ok(args)
     }
 
-    /// Does the filter let a scenario of this name through?
-    pub(crate) fn wants(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
+    /// Was this scenario asked for?
+    pub(crate) fn wants(&self, scenario: &Scenario) -> bool {
+        let name_fits = self.filters.is_empty()
+            || self.filters.iter().any(|filter| scenario.name.contains(filter.as_str()));
+        name_fits
+            && (self.full || !scenario.full_only)
+            && !(self.no_jetstream && scenario.needs_jetstream)
     }
 }

@@ -81,6 +81,7 @@ fn run(args: &Args) -> Result<bool> {
         nats: find(args.nats.as_deref(), || nats_server(&target), "--nats")?,
         sedge: find(args.sedge.as_deref(), || sedge(&target), "--sedge")?,
         quick: args.quick,
+        jetstream_off: args.no_jetstream,
         warm_up: Duration::from_millis(warm_up_ms),
         measure: Duration::from_millis(measure_ms),
         base,
@@ -92,7 +93,7 @@ fn run(args: &Args) -> Result<bool> {
     let mut report = Report::default();
     Report::heading();
     for scenario in scenarios::all(args.quick) {
-        if args.wants(&scenario.name) && (args.full || !scenario.full_only) {
+        if args.wants(&scenario) {
             measure(&bench, args, &scenario, rounds, &mut report);
         }
     }

@@ -30,7 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// `/proc/PID/stat` counts CPU time in these; the kernel's interface fixes them at 100 Hz.
 const CPU_TICK: Duration = Duration::from_millis(10);
 /// Lines of a server's log kept for error messages.
-const LOG_LINES_KEPT: usize = 8;
+const LOG_LINES_KEPT: usize = 4;
 
 /// Which of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +73,12 @@ impl Binary {
     }
 }
 
-/// What differs between the configurations of the scenarios. `JetStream` is always on.
+/// What differs between the configurations of the scenarios. `JetStream` is on, as on every
+/// gateway, unless it is asked to be off.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Setup {
+    /// Run without `JetStream`; then neither `sync_interval` nor `domain` counts.
+    pub(crate) jetstream_off: bool,
     /// `sync_interval`; the server's default if `None`.
     pub(crate) sync_interval: Option<&'static str>,
     /// `JetStream` domain.
@@ -89,14 +92,16 @@ pub(crate) struct Setup {
 impl Setup {
     fn config(&self, store_dir: &Path) -> String {
         let mut text = String::from("host: \"127.0.0.1\"\nport: -1\n");
-        let _ = write!(text, "jetstream {{\n  store_dir: \"{}\"\n", store_dir.display());
-        if let Some(interval) = self.sync_interval {
-            let _ = writeln!(text, "  sync_interval: {interval}");
+        if !self.jetstream_off {
+            let _ = write!(text, "jetstream {{\n  store_dir: \"{}\"\n", store_dir.display());
+            if let Some(interval) = self.sync_interval {
+                let _ = writeln!(text, "  sync_interval: {interval}");
+            }
+            if let Some(domain) = self.domain {
+                let _ = writeln!(text, "  domain: {domain}");
+            }
+            text.push_str("}\n");
         }
-        if let Some(domain) = self.domain {
-            let _ = writeln!(text, "  domain: {domain}");
-        }
-        text.push_str("}\n");
         if self.leaf_listen {
             text.push_str("leafnodes {\n  host: \"127.0.0.1\"\n  port: -1\n}\n");
         }

@@ -30,11 +30,12 @@ pub(super) fn scenarios(quick: bool) -> Vec<Scenario> {
         binary_size,
         &[Row::new(BINARY_MIB, Unit::Mib, Budget::Max(4.0)).label("size").bare()],
     );
-    let idle = Scenario::new(
+    let mut idle = Scenario::new(
         "idle, JetStream on",
         idle,
         &[Row::new(RSS, Unit::Mib, Budget::Max(IDLE_MIB_MAX)).label("memory").bare()],
     );
+    idle.needs_jetstream = true;
     let clients = Scenario::new(
         "1000 idle clients, 2 subscriptions",
         idle_clients,
@@ -63,6 +64,7 @@ pub(super) fn scenarios(quick: bool) -> Vec<Scenario> {
     );
     stored.timeout = Duration::from_mins(5);
     stored.full_only = true;
+    stored.needs_jetstream = true;
     vec![binary, idle, clients, start, stored]
 }
 

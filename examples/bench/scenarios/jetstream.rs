@@ -100,11 +100,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     );
     in_flight.arms = vec![nats_always, nats, sedge, sedge_relaxed];
 
-    let fetch = Scenario::new(
+    let mut fetch = Scenario::new(
         "js fetch + ack, batches of 500, 128 B",
         fetch_and_ack,
         &[Row::new(RATE, Unit::PerSecond, Budget::RatioMin(1.5))],
     );
+    for scenario in [&mut single, &mut in_flight, &mut fetch] {
+        scenario.needs_jetstream = true;
+    }
     vec![single, in_flight, fetch]
 }
 

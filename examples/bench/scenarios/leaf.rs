@@ -31,6 +31,7 @@ pub(super) fn scenarios(quick: bool) -> Vec<Scenario> {
         &[Row::new(RATE, Unit::PerSecond, Budget::RatioMin(1.5))],
     );
     catch_up.timeout = Duration::from_mins(3);
+    catch_up.needs_jetstream = true;
     vec![catch_up]
 }
 

@@ -127,6 +127,8 @@ pub(crate) struct Scenario {
     pub(crate) timeout: Duration,
     /// Left out without `--full`?
     pub(crate) full_only: bool,
+    /// Left out with `--no-jetstream`?
+    pub(crate) needs_jetstream: bool,
     /// The measurement.
     pub(crate) run: Run,
 }
@@ -145,6 +147,7 @@ impl Scenario {
             cpu_ratio_max: None,
             timeout: Duration::from_mins(1),
             full_only: false,
+            needs_jetstream: false,
             run: Box::new(run),
         }
     }
@@ -172,6 +175,8 @@ pub(crate) struct Bench {
     pub(crate) sedge: Option<Binary>,
     /// Smaller and shorter?
     pub(crate) quick: bool,
+    /// Run the servers without `JetStream`?
+    pub(crate) jetstream_off: bool,
     /// Length of the part before the measurement.
     pub(crate) warm_up: Duration,
     /// Length of the measured part.
@@ -194,7 +199,8 @@ impl Bench {
 
     /// Starts the server of `arm` in `workdir`.
     pub(crate) fn start(&self, arm: Arm, workdir: &Workdir) -> Result<Server> {
-        Server::start(self.binary(arm.kind)?, arm.setup, workdir, &self.children)
+        let setup = Setup { jetstream_off: self.jetstream_off, ..arm.setup };
+        Server::start(self.binary(arm.kind)?, setup, workdir, &self.children)
     }
 
     /// A fresh directory for a server.
