@@ -632,7 +632,7 @@ pub(crate) fn encode(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// The whole text of a reply: type, error if any, members of `body`.
-fn envelope(kind: &str, error: Option<&ApiError>, body: &impl Serialize) -> Vec<u8> {
+pub(crate) fn envelope(kind: &str, error: Option<&ApiError>, body: &impl Serialize) -> Vec<u8> {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(b"{\"type\":\"io.nats.jetstream.api.v1.");
     text.extend_from_slice(kind.as_bytes());
@@ -685,7 +685,7 @@ impl JetStream {
         self.answer(asker, &envelope(kind, Some(error), body), host);
     }
 
-    fn answer(&mut self, asker: &Asker, text: &[u8], host: &mut impl Host) {
+    pub(crate) fn answer(&mut self, asker: &Asker, text: &[u8], host: &mut impl Host) {
         self.api.total += 1;
         if !asker.reply.is_empty() {
             host.deliver(&asker.reply, &asker.reply, b"", b"", text);

@@ -315,6 +315,7 @@ impl JetStream {
     /// store in memory has to do.
     pub fn flush(&mut self, now: Now, host: &mut impl Host) {
         self.emit_ingest(host);
+        self.consumers_flush(now, host);
         // Replies may lead to requests; what a pathological chain leaves over is done in the
         // next turn.
         for _ in 0..limits::MEMORY_ROUNDS_PER_TURN {
@@ -331,7 +332,7 @@ impl JetStream {
 
     /// Is there work for [`Self::flush`]?
     pub fn needs_flush(&self) -> bool {
-        self.ingest.is_waiting() || self.memory.is_waiting()
+        self.ingest.is_waiting() || self.memory.is_waiting() || self.consumers_wait_for_flush()
     }
 }
 

@@ -1,0 +1,575 @@
+//! Requests about a consumer that exists: INFO, NAMES, LIST, DELETE, PAUSE, RESET, UNPIN.
+//!
+//! Owns their bodies and the object that describes a consumer. Does not own creation and
+//! update (`create`).
+//!
+//! Source: seen from nats-server 2.15.1.
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Serialize, Serializer};
+
+use super::Consumer;
+use super::config::{ConsumerConfig, DeliverPolicy, is_valid_group, time};
+use super::pull::Speaker;
+use super::state::Position;
+use crate::id::{ConsumerId, StreamId};
+use crate::jetstream::JetStream;
+use crate::jetstream::host::{Host, Inbound};
+use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
+use crate::jetstream::storage::{Seq, StoreError};
+use crate::limits;
+use crate::time::{Now, Timestamp};
+
+pub(super) const STREAM_NOT_FOUND: ApiError = ApiError::fixed(10059, 404, "stream not found");
+pub(super) const NOT_FOUND: ApiError = ApiError::fixed(10014, 404, "consumer not found");
+const EMPTY_EXPECTED: ApiError = ApiError::fixed(10038, 400, "expected an empty request payload");
+const NO_SUCH_GROUP: ApiError =
+    ApiError::fixed(10160, 400, "Provided priority group does not exist for this consumer");
+const BAD_GROUP: ApiError = ApiError::fixed(
+    10162,
+    400,
+    "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters",
+);
+
+/// An answer that waits until the consumer is counted and its record durable.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) asker: Asker,
+    pub(super) kind: ReplyKind,
+}
+
+/// What the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplyKind {
+    /// The consumer is new.
+    Created,
+    /// It existed, and may have been changed.
+    Updated,
+    /// It was reset.
+    Reset,
+    /// It was paused or resumed.
+    Paused,
+}
+
+fn write_time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(time)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_never(time: &Timestamp) -> bool {
+    time.0 == 0
+}
+
+#[derive(Debug, Serialize)]
+struct Sequences {
+    consumer_seq: u64,
+    stream_seq: Seq,
+    #[serde(skip_serializing_if = "is_never", serialize_with = "write_time")]
+    last_active: Timestamp,
+}
+
+impl Sequences {
+    fn new(position: Position, last_active: Timestamp) -> Self {
+        Self { consumer_seq: position.consumer, stream_seq: position.stream, last_active }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// What the API tells about a consumer.
+#[derive(Debug, Serialize)]
+pub(super) struct Info<'a> {
+    stream_name: &'a str,
+    name: &'a str,
+    #[serde(serialize_with = "write_time")]
+    created: Timestamp,
+    config: Cow<'a, ConsumerConfig>,
+    delivered: Sequences,
+    ack_floor: Sequences,
+    num_ack_pending: usize,
+    num_redelivered: usize,
+    num_waiting: usize,
+    num_pending: u64,
+    #[serde(skip_serializing_if = "is_false")]
+    push_bound: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    paused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_remaining: Option<i64>,
+    #[serde(serialize_with = "write_time")]
+    ts: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reset_seq: Option<Seq>,
+}
+
+#[derive(Debug, Serialize)]
+struct Page<T> {
+    total: usize,
+    offset: usize,
+    limit: usize,
+    consumers: Vec<T>,
+}
+
+impl<T> Page<T> {
+    fn empty() -> Self {
+        Self { total: 0, offset: 0, limit: 0, consumers: Vec::new() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct PageRequest {
+    offset: i64,
+}
+
+impl FromJson for PageRequest {
+    const NAME: &'static str = "JSApiConsumersRequest";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "offset" => json::int(&mut self.offset, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct PauseRequest {
+    until: Option<Timestamp>,
+}
+
+impl FromJson for PauseRequest {
+    const NAME: &'static str = "JSApiConsumerPauseRequest";
+
+    fn field(&mut self, key: &str, value: &Json, _path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "pause_until" => time(&mut self.until, value),
+            _ => Ok(false),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct PauseBody {
+    paused: bool,
+    #[serde(serialize_with = "write_time")]
+    pause_until: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_remaining: Option<i64>,
+}
+
+const NOT_PAUSED: PauseBody =
+    PauseBody { paused: false, pause_until: Timestamp(0), pause_remaining: None };
+
+#[derive(Debug, Default)]
+struct ResetRequest {
+    seq: u64,
+}
+
+impl FromJson for ResetRequest {
+    const NAME: &'static str = "JSApiConsumerResetRequest";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "seq" => json::uint(&mut self.seq, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct UnpinRequest {
+    group: String,
+}
+
+impl FromJson for UnpinRequest {
+    const NAME: &'static str = "JSApiConsumerUnpinRequest";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "group" => json::string(&mut self.group, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Success {
+    success: bool,
+}
+
+impl Consumer {
+    /// Nanoseconds left of a pause.
+    fn pause_remaining(&self, now: Now) -> Option<i64> {
+        let until = self.config.pause_until?;
+        Some(until.0.saturating_sub(now.wall.0)).filter(|&left| left > 0)
+    }
+
+    /// Undelivered messages, as far as the stream still has any.
+    pub(super) fn shown_pending(&self, messages: u64, last_seq: Seq) -> u64 {
+        let (next, listed) = self.cursor.after_list();
+        let room = last_seq.saturating_add(1).saturating_sub(next).saturating_add(listed);
+        self.count.pending.min(messages).min(room)
+    }
+}
+
+impl JetStream {
+    pub(super) fn find_consumer(
+        &self,
+        stream: &[u8],
+        name: &[u8],
+    ) -> Result<(StreamId, ConsumerId), ApiError> {
+        let stream = self.stream_by_name(stream).ok_or(STREAM_NOT_FOUND)?.id;
+        let id = self.consumers.by_name(stream, name).ok_or(NOT_FOUND)?;
+        Ok((stream, id))
+    }
+
+    /// The description of a consumer. `versions`: with what this server is.
+    pub(super) fn consumer_info(
+        &self,
+        now: Now,
+        id: ConsumerId,
+        versions: bool,
+    ) -> Option<Info<'_>> {
+        let consumer = self.consumers.get(id)?;
+        let stream = self.streams.get(&consumer.stream)?;
+        let progress = &consumer.progress;
+        let remaining = consumer.pause_remaining(now);
+        // With one delivery allowed nothing is ever delivered again.
+        let redelivered =
+            if consumer.config.max_deliver == 1 { 0 } else { progress.redelivered.len() };
+        Some(Info {
+            stream_name: &stream.name,
+            name: &consumer.name,
+            created: consumer.created,
+            config: if versions {
+                consumer.config.with_versions(&self.options.version)
+            } else {
+                Cow::Borrowed(&consumer.config)
+            },
+            delivered: Sequences::new(progress.delivered, progress.last_delivery),
+            ack_floor: Sequences::new(progress.floor, progress.last_ack),
+            num_ack_pending: progress.pending.len(),
+            num_redelivered: redelivered,
+            num_waiting: consumer.waiting.len(),
+            num_pending: consumer.shown_pending(stream.state.messages, stream.state.last_seq),
+            push_bound: consumer.push.as_ref().is_some_and(|push| push.active),
+            paused: remaining.is_some(),
+            pause_remaining: remaining,
+            ts: now.wall,
+            reset_seq: None,
+        })
+    }
+
+    /// Looking also ends the pull requests nobody waits for any more.
+    fn drop_dead_requests(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
+        let leafs = host.has_leafs();
+        let (Some(consumer), scratch) = self.consumers.get_with_scratch(id) else { return };
+        consumer.waiting.drop_dead(now, leafs, &mut Speaker { host, scratch });
+    }
+
+    /// Sends the answers that waited for the store, once it has done its part.
+    pub(super) fn settle_replies(
+        &mut self,
+        now: Now,
+        id: ConsumerId,
+        failure: Option<&StoreError>,
+        host: &mut impl Host,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        let starting = !consumer.is_running();
+        if let Some(error) = failure
+            && starting
+        {
+            let error = format!("error creating store for consumer: {error}");
+            self.abandon_creation(now, id, &ApiError::with(10104, 500, error), host);
+            return;
+        }
+        let ready = consumer.count.asked.is_none() && consumer.saving.is_done();
+        if !ready && failure.is_none() {
+            return;
+        }
+        if consumer.replies.is_empty() && !starting {
+            return;
+        }
+        for reply in core::mem::take(&mut consumer.replies) {
+            self.send_reply(now, id, &reply, host);
+        }
+        if starting {
+            self.creation_done(now, id, host);
+        }
+    }
+
+    pub(super) fn send_reply(
+        &mut self,
+        now: Now,
+        id: ConsumerId,
+        reply: &Reply,
+        host: &mut impl Host,
+    ) {
+        let Some(consumer) = self.consumers.get(id) else { return };
+        let kind = match reply.kind {
+            ReplyKind::Created | ReplyKind::Updated => "consumer_create_response",
+            ReplyKind::Reset => "consumer_reset_response",
+            ReplyKind::Paused => {
+                let until = consumer.config.pause_until.unwrap_or_default();
+                let remaining = consumer.pause_remaining(now);
+                let body = PauseBody {
+                    paused: remaining.is_some(),
+                    pause_until: if remaining.is_some() { until } else { Timestamp(0) },
+                    pause_remaining: remaining,
+                };
+                self.respond(&reply.asker, "consumer_pause_response", &body, host);
+                return;
+            }
+        };
+        let identified = consumer.config.direct || consumer.config.sourcing;
+        let next = consumer.cursor.next();
+        let Some(mut info) = self.consumer_info(now, id, true) else { return };
+        if reply.kind == ReplyKind::Reset {
+            info.reset_seq = Some(next);
+        }
+        if identified {
+            let text = json::envelope(kind, None, &info);
+            self.respond_identified(id, &reply.asker, &text, host);
+        } else {
+            // The body borrows from us: written first, answered then.
+            let text = json::envelope(kind, None, &info);
+            self.answer(&reply.asker, &text, host);
+        }
+    }
+
+    pub(super) fn api_info(
+        &mut self,
+        now: Now,
+        stream: &[u8],
+        name: &[u8],
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        let kind = "consumer_info_response";
+        let asker = self.asker(&msg, host);
+        let found = if json::is_empty_request(msg.payload) {
+            self.find_consumer(stream, name)
+        } else {
+            Err(EMPTY_EXPECTED)
+        };
+        match found {
+            Ok((_, id)) => {
+                self.drop_dead_requests(now, id, host);
+                let Some(info) = self.consumer_info(now, id, true) else { return };
+                let text = json::envelope(kind, None, &info);
+                self.answer(&asker, &text, host);
+            }
+            Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
+        }
+    }
+
+    /// The consumers to list and where to start; 404 for an unknown stream.
+    fn page(&self, stream: &[u8], body: &[u8]) -> Result<(Vec<ConsumerId>, usize), ApiError> {
+        let body = body.trim_ascii();
+        let request = if matches!(body.first(), Some(b'{' | b'[')) {
+            json::decode::<PageRequest>(body, self.options.strict)?
+        } else {
+            PageRequest::default()
+        };
+        let stream = self.stream_by_name(stream).ok_or(STREAM_NOT_FOUND)?.id;
+        let mut ids = self.consumers.of_stream(stream);
+        ids.retain(|id| {
+            self.consumers.get(*id).is_some_and(|consumer| !consumer.config.is_hidden())
+        });
+        let offset = usize::try_from(request.offset.max(0)).unwrap_or(usize::MAX).min(ids.len());
+        Ok((ids, offset))
+    }
+
+    pub(super) fn api_names(&mut self, stream: &[u8], msg: Inbound<'_>, host: &mut impl Host) {
+        let kind = "consumer_names_response";
+        let asker = self.asker(&msg, host);
+        match self.page(stream, msg.payload) {
+            Ok((ids, offset)) => {
+                let limit = limits::API_NAMES_PAGE;
+                let names = ids.iter().skip(offset).take(limit);
+                let consumers: Vec<&str> = names
+                    .filter_map(|id| self.consumers.get(*id))
+                    .map(|consumer| consumer.name.as_str())
+                    .collect();
+                let page = Page { total: ids.len(), offset, limit, consumers };
+                let text = json::envelope(kind, None, &page);
+                self.answer(&asker, &text, host);
+            }
+            Err(error) => {
+                self.respond_error(&asker, kind, &error, &Page::<&str>::empty(), host);
+            }
+        }
+    }
+
+    pub(super) fn api_list(
+        &mut self,
+        now: Now,
+        stream: &[u8],
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        let kind = "consumer_list_response";
+        let asker = self.asker(&msg, host);
+        match self.page(stream, msg.payload) {
+            Ok((ids, offset)) => {
+                let limit = limits::API_LIST_PAGE;
+                let consumers: Vec<Info<'_>> = ids
+                    .iter()
+                    .skip(offset)
+                    .take(limit)
+                    .filter_map(|id| self.consumer_info(now, *id, false))
+                    .collect();
+                let page = Page { total: ids.len(), offset, limit, consumers };
+                let text = json::envelope(kind, None, &page);
+                self.answer(&asker, &text, host);
+            }
+            Err(error) => {
+                self.respond_error(&asker, kind, &error, &Page::<&str>::empty(), host);
+            }
+        }
+    }
+
+    pub(super) fn api_delete(
+        &mut self,
+        now: Now,
+        stream: &[u8],
+        name: &[u8],
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        let kind = "consumer_delete_response";
+        let asker = self.asker(&msg, host);
+        let found = if json::is_empty_request(msg.payload) {
+            self.find_consumer(stream, name)
+        } else {
+            Err(EMPTY_EXPECTED)
+        };
+        match found {
+            Ok((_, id)) => {
+                self.remove_consumer(now, id, host);
+                self.respond(&asker, kind, &Success { success: true }, host);
+            }
+            Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
+        }
+    }
+
+    pub(super) fn api_pause(
+        &mut self,
+        now: Now,
+        stream: &[u8],
+        name: &[u8],
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        let kind = "consumer_pause_response";
+        let asker = self.asker(&msg, host);
+        let request = if msg.payload.trim_ascii().is_empty() {
+            Ok(PauseRequest::default())
+        } else {
+            json::decode::<PauseRequest>(msg.payload, self.options.strict)
+        };
+        let found = request.and_then(|request| {
+            let (_, id) = self.find_consumer(stream, name)?;
+            Ok((request, id))
+        });
+        let (request, id) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.respond_error(&asker, kind, &error, &NOT_PAUSED, host);
+                return;
+            }
+        };
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        consumer.config.pause_until = request.until.filter(|until| until.0 != 0);
+        consumer.config.set_required_level();
+        consumer.replies.push(Reply { asker, kind: ReplyKind::Paused });
+        self.save(now, id, host);
+        self.advise_pause(now, id, host);
+        self.settle_replies(now, id, None, host);
+        self.consumer_run(now, id, host);
+    }
+
+    pub(super) fn api_unpin(
+        &mut self,
+        stream: &[u8],
+        name: &[u8],
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        let kind = "consumer_unpin_response";
+        let asker = self.asker(&msg, host);
+        let checked = check_unpin(msg.payload).and_then(|()| self.find_consumer(stream, name));
+        // No consumer here has groups.
+        let error = checked.err().unwrap_or(NO_SUCH_GROUP);
+        self.respond_error(&asker, kind, &error, &Empty {}, host);
+    }
+
+    pub(super) fn api_reset(
+        &mut self,
+        now: Now,
+        stream: &[u8],
+        name: &[u8],
+        msg: Inbound<'_>,
+        host: &mut impl Host,
+    ) {
+        if msg.reply.is_empty() {
+            return;
+        }
+        let kind = "consumer_reset_response";
+        let asker = self.asker(&msg, host);
+        let request = if msg.payload.trim_ascii().is_empty() {
+            Ok(ResetRequest::default())
+        } else {
+            json::decode::<ResetRequest>(msg.payload, false)
+        };
+        let checked = request.and_then(|request| {
+            let (stream, id) = self.find_consumer(stream, name)?;
+            self.check_identity(stream, msg.headers)?;
+            let consumer = self.consumers.get(id).ok_or(NOT_FOUND)?;
+            check_reset(&consumer.config, request.seq)?;
+            Ok((id, request.seq))
+        });
+        match checked {
+            Ok((id, seq)) => {
+                self.reset_consumer(id, (seq > 0).then_some(seq), host);
+                if let Some(consumer) = self.consumers.get_mut(id) {
+                    consumer.replies.push(Reply { asker, kind: ReplyKind::Reset });
+                }
+                self.save(now, id, host);
+                self.settle_replies(now, id, None, host);
+                self.consumer_run(now, id, host);
+            }
+            Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
+        }
+    }
+}
+
+fn check_unpin(body: &[u8]) -> Result<(), ApiError> {
+    if body.is_empty() {
+        return Err(ApiError::fixed(10025, 400, "invalid JSON: unexpected end of JSON input"));
+    }
+    let request = json::decode::<UnpinRequest>(body, false)?;
+    if request.group.is_empty() {
+        return Err(ApiError::fixed(10025, 400, "invalid JSON: consumer group not specified"));
+    }
+    if is_valid_group(&request.group) { Ok(()) } else { Err(BAD_GROUP) }
+}
+
+fn check_reset(config: &ConsumerConfig, seq: Seq) -> Result<(), ApiError> {
+    let text = match config.deliver_policy {
+        _ if seq == 0 => return Ok(()),
+        DeliverPolicy::All => return Ok(()),
+        DeliverPolicy::ByStartSequence if seq >= config.opt_start_seq => return Ok(()),
+        DeliverPolicy::ByStartSequence => "below start seq",
+        _ => "not allowed",
+    };
+    Err(ApiError::with(10204, 400, format!("invalid reset: {text}")))
+}
