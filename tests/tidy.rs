@@ -50,8 +50,17 @@ fn assert_none(broken: &[String], rule: &str) {
 #[test]
 fn the_core_does_no_io_and_reads_no_clock() {
     let forbidden = [
-        "std::", "smol::", "rustix::", "redb::", "rustls::", "async fn", ".await", "println!",
-        "eprintln!", "Mutex", "RwLock",
+        "std::",
+        "smol::",
+        "rustix::",
+        "redb::",
+        "rustls::",
+        "async fn",
+        ".await",
+        "println!",
+        "eprintln!",
+        "Mutex",
+        "RwLock",
     ];
     let mut broken = Vec::new();
     for (file, text) in files("src", ".rs") {

@@ -75,6 +75,8 @@ pub(super) struct Leaf {
     tls_name: String,
     /// The hub was told that it wants too much.
     told_full: bool,
+    /// The remote knows that this connection ended.
+    lost: bool,
 }
 
 impl Leaf {
@@ -174,6 +176,7 @@ impl Broker {
             login,
             tls_name: dial.tls_name.clone(),
             told_full: false,
+            lost: false,
         };
         let id = self.add_conn(now, Kind::Leaf(Box::new(leaf)));
         self.drain_leaf(now, id.index);
@@ -429,10 +432,22 @@ impl Broker {
     /// The shell found the connection ended.
     pub(super) fn leaf_closed(&mut self, now: Now, index: u32) {
         let Some(conn) = self.core.conn_mut(index) else { return };
-        let Kind::Leaf(leaf) = &mut conn.kind else { return };
-        leaf.solicitor.handle_end(now.instant, None);
         // The socket is gone: nothing is to be written or closed any more.
-        conn.closing = true;
+        let ours = core::mem::replace(&mut conn.closing, true);
+        let Kind::Leaf(leaf) = &mut conn.kind else { return };
+        if leaf.lost {
+            return;
+        }
+        if ours {
+            // Closed by the broker, as a slow consumer or because the server stops; what
+            // was to be said about it has been said.
+            leaf.lost = true;
+            if let Some(uplink) = self.uplinks.get_mut(leaf.uplink) {
+                uplink.remote.handle_lost(now.instant, &LostReason::Link);
+            }
+            return;
+        }
+        leaf.solicitor.handle_end(now.instant, None);
         self.drain_leaf(now, index);
     }
 
@@ -473,6 +488,7 @@ impl Broker {
                     self.core.outputs.push_back(Output::Notice(notice));
                 }
                 LeafOutput::Close(reason) => {
+                    leaf.lost = true;
                     uplink.remote.handle_lost(now.instant, &reason);
                     self.core.leafs.retain(|&other| other != index);
                     self.core.close(index, CloseReason::LeafLink, true);
@@ -650,7 +666,97 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::Options;
     use super::*;
+    use crate::time::Timestamp;
+    use alloc::vec;
+
+    /// A broker with one remote, in virtual time.
+    struct World {
+        broker: Broker,
+        now: Now,
+        outputs: Vec<Output>,
+    }
+
+    const INFO1: &str = "INFO {\"server_name\":\"HUB\",\"client_id\":6,\"headers\":true,\
+                         \"info_on_connect\":true,\"leafnode_urls\":[]}\r\n";
+
+    impl World {
+        fn new(remotes: usize) -> Self {
+            let options = Options { server_name: "GW".into(), ..Options::default() };
+            let mut broker = Broker::new(options, None, 1);
+            let now = Now { instant: Instant(1), wall: Timestamp(1) };
+            for _ in 0..remotes {
+                let urls = vec![crate::leaf::LeafUrl::parse("h").unwrap()];
+                broker.add_remote(now, RemoteOptions { urls, ..RemoteOptions::default() });
+            }
+            Self { broker, now, outputs: Vec::new() }
+        }
+
+        fn turn(&mut self) {
+            self.broker.end_turn(self.now);
+            self.outputs.extend(core::iter::from_fn(|| self.broker.poll_output()));
+        }
+
+        fn waits(&mut self, milliseconds: u64) {
+            let until = self.now.instant + Duration::from_millis(milliseconds);
+            while let Some(at) = self.broker.poll_timeout().filter(|&at| at <= until) {
+                self.now.instant = at.max(self.now.instant);
+                self.broker.handle_timeout(self.now);
+                self.turn();
+            }
+            self.now.instant = until;
+        }
+
+        fn dials(&mut self) -> Vec<(usize, Dial)> {
+            let mut dials = Vec::new();
+            self.outputs.retain(|output| match output {
+                Output::Dial { remote, dial, .. } => {
+                    dials.push((*remote, dial.clone()));
+                    false
+                }
+                _ => true,
+            });
+            dials
+        }
+
+        fn dialed(&mut self) -> ConnId {
+            self.turn();
+            let (remote, dial) = self.dials().remove(0);
+            self.broker.dialed(self.now, remote, &dial, None).unwrap()
+        }
+
+        /// A connection whose handshake is over; what we sent in it is dropped.
+        fn connected(&mut self) -> ConnId {
+            let id = self.dialed();
+            self.hears(id, INFO1);
+            self.hears(id, "INFO {\"connect_info\":true,\"headers\":true}\r\nPONG\r\n");
+            self.sent(id);
+            id
+        }
+
+        fn hears(&mut self, id: ConnId, bytes: &str) {
+            self.broker.receive(self.now, id, bytes.as_bytes());
+            self.turn();
+        }
+
+        fn sent(&mut self, id: ConnId) -> String {
+            let bytes = self.broker.pending(id).to_vec();
+            self.broker.transmitted(self.now, id, bytes.len());
+            String::from_utf8(bytes).unwrap()
+        }
+
+        fn client(&mut self, bytes: &str) -> ConnId {
+            let id = self.broker.accept(self.now, "c:1");
+            self.hears(
+                id,
+                "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n",
+            );
+            self.sent(id);
+            self.hears(id, bytes);
+            id
+        }
+    }
 
     #[test]
     fn the_subject_of_a_delivery_is_behind_the_at_sign() {
@@ -661,6 +767,146 @@ mod tests {
         );
         for whole in [&b"_INBOX.a@b"[..], b"$JS.ACK.S.c@x.1.1.1.5.0", b"$JS.ACK.S", b""] {
             assert_eq!(split_delivery(whole), (whole, None), "{}", whole.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_hub_that_refuses_is_dialled_again() {
+        for bytes in ["INFO {}\r\n", "GET /\r\n", "-ERR 'Authorization Violation'\r\n"] {
+            let mut world = World::new(1);
+            let id = world.dialed();
+            world.hears(id, bytes);
+            world.broker.closed(world.now, id);
+            world.turn();
+            assert!(world.dials().is_empty());
+            world.waits(1300);
+            assert_eq!(world.dials().len(), 1, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn interest_crosses_before_the_request_that_needs_it() {
+        let mut world = World::new(1);
+        let hub = world.connected();
+        world.hears(hub, "LS+ svc\r\n");
+        let client = world.client("SUB _INBOX.x 1\r\nPUB svc _INBOX.x 1\r\n?\r\n");
+        assert_eq!(world.sent(hub), "LS+ _INBOX.x\r\nLMSG svc _INBOX.x 1\r\n?\r\n");
+        world.hears(hub, "LMSG _INBOX.x 1\r\n!\r\n");
+        assert_eq!(world.sent(client), "MSG _INBOX.x 1 1\r\n!\r\n");
+        world.broker.closed(world.now, client);
+        assert_eq!(world.sent(hub), "LS- _INBOX.x\r\n");
+    }
+
+    #[test]
+    fn queue_groups_are_listed_and_only_listed_ones_are_served() {
+        let mut world = World::new(1);
+        let hub = world.connected();
+        world.hears(hub, "LS+ t\r\nLS+ t q1 2\r\nLS+ t q2 1\r\n");
+        let client = world.client("PUB t 1\r\nx\r\n");
+        let sent = world.sent(hub);
+        assert!(
+            ["LMSG t | q1 q2 1\r\nx\r\n", "LMSG t | q2 q1 1\r\nx\r\n"].contains(&&*sent),
+            "{sent}"
+        );
+        world.hears(client, "SUB d 1\r\nSUB d a 2\r\nSUB d b 3\r\n");
+        assert_eq!(world.sent(hub), "LS+ d\r\nLS+ d a 1\r\nLS+ d b 1\r\n");
+        world.hears(hub, "LMSG d 1\r\nx\r\nLMSG d | b 1\r\ny\r\n");
+        assert_eq!(world.sent(client), "MSG d 1 1\r\nx\r\nMSG d 1 1\r\ny\r\nMSG d 3 1\r\ny\r\n");
+    }
+
+    #[test]
+    fn nothing_goes_back_where_it_came_from() {
+        let mut world = World::new(1);
+        let hub = world.connected();
+        world.hears(hub, "LS+ a\r\nLMSG a 1\r\nx\r\n");
+        assert_eq!(world.sent(hub), "");
+    }
+
+    #[test]
+    fn interest_of_one_hub_is_not_told_to_another_but_loop_ids_are() {
+        let mut world = World::new(2);
+        world.turn();
+        let ids: Vec<ConnId> = world
+            .dials()
+            .into_iter()
+            .map(|(remote, dial)| world.broker.dialed(world.now, remote, &dial, None).unwrap())
+            .collect();
+        let (first, second) = (ids[0], ids[1]);
+        for id in [first, second] {
+            world.hears(id, INFO1);
+            world.hears(id, "INFO {\"connect_info\":true}\r\n");
+            world.sent(id);
+        }
+        world.hears(first, "LS+ a\r\nLS+ $LDS.theirs\r\n");
+        assert_eq!(world.sent(second), "LS+ $LDS.theirs\r\n");
+        world.broker.closed(world.now, first);
+        assert_eq!(world.sent(second), "LS- $LDS.theirs\r\n");
+    }
+
+    #[test]
+    fn our_own_loop_id_ends_the_connection() {
+        let mut world = World::new(1);
+        let id = world.dialed();
+        world.hears(id, INFO1);
+        world.hears(id, "INFO {\"connect_info\":true}\r\n");
+        let sent = world.sent(id);
+        let own = sent.lines().find(|line| line.starts_with("LS+ $LDS.")).unwrap();
+        world.hears(id, &format!("{own}\r\n"));
+        assert!(world.sent(id).starts_with("-ERR 'Loop detected for leafnode"));
+        world.broker.closed(world.now, id);
+        world.waits(30_900);
+        assert!(world.dials().is_empty());
+        world.waits(400);
+        assert_eq!(world.dials().len(), 1);
+    }
+
+    #[test]
+    fn a_consumers_delivery_keeps_its_subject_across_the_link() {
+        let mut world = World::new(1);
+        let hub = world.connected();
+        world.hears(hub, "LS+ $JS.S.x\r\n");
+        let msg = Msg {
+            to: b"$JS.S.x",
+            subject: b"edge.a",
+            reply: b"$JS.ACK.S.c.1.1.1.5.0",
+            headers: b"",
+            payload: b"m",
+        };
+        assert!(world.broker.core.route(Origin::Server, &msg, &mut Vec::new()));
+        assert_eq!(world.sent(hub), "LMSG $JS.S.x $JS.ACK.S.c.1.1.1.5.0@edge.a 1\r\nm\r\n");
+
+        let client = world.client("SUB deliver 1\r\n");
+        world.hears(hub, "LMSG deliver $JS.ACK.S.c.1.1.1.5.0@edge.b 1\r\nm\r\n");
+        assert_eq!(world.sent(client), "MSG edge.b 1 $JS.ACK.S.c.1.1.1.5.0 1\r\nm\r\n");
+    }
+
+    #[test]
+    fn headers_are_cut_off_for_a_hub_without_them() {
+        let mut world = World::new(1);
+        let id = world.dialed();
+        world.hears(id, "INFO {\"client_id\":1,\"leafnode_urls\":[]}\r\nLS+ a\r\n");
+        world.sent(id);
+        world.client("HPUB a 12 13\r\nNATS/1.0\r\n\r\nx\r\n");
+        assert_eq!(world.sent(id), "LMSG a 1\r\nx\r\n");
+    }
+
+    #[test]
+    fn operations_are_the_same_wherever_the_bytes_are_split() {
+        let wire = format!(
+            "{INFO1}INFO {{\"connect_info\":true}}\r\nPONG\r\nLS+ a\r\nLMSG b | q 2\r\nhi\r\nPING\r\n"
+        );
+        let play = |cut: usize| {
+            let mut world = World::new(1);
+            let client = world.client("SUB b q 1\r\n");
+            let id = world.dialed();
+            world.hears(id, &wire[..cut]);
+            world.hears(id, &wire[cut..]);
+            (world.sent(id), world.sent(client))
+        };
+        let whole = play(0);
+        assert!(whole.0.ends_with("PONG\r\n") && whole.1.ends_with("hi\r\n"), "{whole:?}");
+        for cut in 0..wire.len() {
+            assert_eq!(play(cut), whole, "split at byte {cut}");
         }
     }
 }

@@ -103,8 +103,8 @@ impl Socket {
             Err(error) => return Err(error),
         }
         let result = tls.process_new_packets();
-        // Also after an error: the alert tells the peer why.
-        let _ = tls.write_tls(&mut Raw(self.fd.as_fd()));
+        // Also after an error: the alert tells the peer why. Each call writes one piece.
+        while tls.wants_write() && tls.write_tls(&mut Raw(self.fd.as_fd())).is_ok() {}
         if let Err(error) = result {
             return Err(io::Error::other(format!("TLS: {error}")));
         }

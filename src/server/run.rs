@@ -395,6 +395,8 @@ impl<P: Print> Server<P> {
         if peer.id == id && peer.tls_begun && !peer.socket.is_handshaking() {
             peer.tls_begun = false;
             self.broker.tls_done(now, id, Ok(()));
+            // The end of the handshake may not have fitted the socket.
+            self.flush(now, id);
         }
     }
 
