@@ -97,9 +97,8 @@ pub const INGEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One publish batch handed to the store, in bytes: the store commits several at once, so
 /// this bounds memory, not speed.
 pub const INGEST_BATCH_BYTES: usize = 1024 * 1024;
-/// Rounds of requests and replies with the store in memory in one turn; more wait for the
-/// next.
-pub const MEMORY_ROUNDS_PER_TURN: usize = 64;
+/// Replies of the store in memory handled in one turn; more wait for the next.
+pub const MEMORY_REPLIES_PER_TURN: usize = 1024;
 /// Stored messages kept in memory for consumers that are caught up, all streams, in bytes.
 pub const TAIL_CACHE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// One read from the store for a consumer, in bytes of decoded messages.

@@ -288,7 +288,7 @@ pub(crate) fn number<N: core::str::FromStr>(
 
 /// Sets a list of texts; `null` empties it.
 pub(crate) fn strings(to: &mut Vec<String>, value: &Json, path: Path<'_>) -> Result<bool, String> {
-    each(to, value, path, "[]string", |item, value, path| string(item, value, path))
+    each(to, value, path, "[]string", string)
 }
 
 /// Sets a list of objects; `null` empties it. `go_type` is of the list.
@@ -298,7 +298,7 @@ pub(crate) fn objects<T: FromJson>(
     path: Path<'_>,
     go_type: &str,
 ) -> Result<bool, String> {
-    each(to, value, path, go_type, |item, value, path| object(item, value, path))
+    each(to, value, path, go_type, object)
 }
 
 fn each<T: Default>(
@@ -654,6 +654,7 @@ pub(crate) fn envelope(kind: &str, error: Option<&ApiError>, body: &impl Seriali
 
 impl JetStream {
     /// Remembers who asked.
+    #[expect(clippy::unused_self, reason = "a pair with respond, which every caller has at hand")]
     pub(crate) fn asker(&self, msg: &Inbound<'_>, host: &mut impl Host) -> Asker {
         let audit = host
             .has_interest(b"$JS.EVENT.ADVISORY.API")

@@ -38,19 +38,21 @@ use alloc::vec::Vec;
 use crate::id::{Rng, StreamId};
 use crate::limits;
 use crate::time::{Duration, Instant, Now, Timestamp};
-use host::{Host, Inbound, JsNotice};
+use host::{Host, JsNotice};
 use options::Options;
 use storage::{RecoveredStream, Removed, StoreReply, StoreRequest, StreamUpdate, Token};
 use stream::{Stream, StreamConfig};
 
 /// Between two sweeps of one stream for old messages, at least.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
+/// A sweep the store has not answered, because the medium fails, is asked for again.
+const EXPIRE_RETRY: Duration = Duration::from_secs(5);
 /// Longest wait for a sweep; then the wall clock, which may have jumped, is looked at again.
-const EXPIRE_RECHECK: Duration = Duration::from_secs(60);
+const EXPIRE_RECHECK: Duration = Duration::from_mins(1);
 
 /// Who waits for a reply of the store.
 #[derive(Debug)]
-pub(crate) enum Waiting {
+enum Waiting {
     /// A stream's request.
     Stream(stream::Pending),
     /// A consumer's request.
@@ -64,7 +66,7 @@ pub struct JetStream {
     pub(crate) rng: Rng,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) names: BTreeMap<String, StreamId>,
-    pub(crate) consumers: consumer::Consumers,
+    consumers: consumer::Consumers,
     waiting: BTreeMap<Token, Waiting>,
     next_token: u64,
     next_stream: u32,
@@ -115,7 +117,7 @@ impl JetStream {
     }
 
     /// Remembers who waits, and gives the token for the request.
-    pub(crate) fn token(&mut self, waiting: Waiting) -> Token {
+    fn token(&mut self, waiting: Waiting) -> Token {
         self.next_token += 1;
         let token = Token(self.next_token);
         self.waiting.insert(token, waiting);
@@ -166,7 +168,8 @@ impl JetStream {
             }
             StoreReply::Expired { update } => {
                 if let Some(stream) = self.streams.get_mut(&update.stream) {
-                    stream.expire.asked = false;
+                    let expire = &mut stream.expire;
+                    expire.not_before = expire.asked_at + EXPIRE_INTERVAL;
                 }
                 self.updated(now, &update, host);
                 return;
@@ -264,14 +267,11 @@ impl JetStream {
     /// Sets the timer of a stream for its oldest message.
     fn schedule_expiry(&mut self, now: Now, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let due = match stream.state.next_expiry {
-            Some(at) if !stream.expire.asked => {
-                let wait = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or(0);
-                let wait = Duration::from_nanos(wait).min(EXPIRE_RECHECK);
-                Some((now.instant + wait).max(stream.expire.not_before))
-            }
-            _ => None,
-        };
+        let due = stream.state.next_expiry.map(|at| {
+            let wait = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or(0);
+            let wait = Duration::from_nanos(wait).min(EXPIRE_RECHECK);
+            (now.instant + wait).max(stream.expire.not_before)
+        });
         if due == stream.expire.due {
             return;
         }
@@ -298,8 +298,9 @@ impl JetStream {
                 self.schedule_expiry(now, id);
                 continue;
             }
-            stream.expire.asked = true;
-            stream.expire.not_before = now.instant + EXPIRE_INTERVAL;
+            stream.expire.asked_at = now.instant;
+            stream.expire.not_before = now.instant + EXPIRE_RETRY;
+            self.schedule_expiry(now, id);
             self.store(StoreRequest::Expire { stream: id, now: now.wall }, host);
         }
         self.consumers_timeout(now, host);
@@ -318,14 +319,9 @@ impl JetStream {
         self.consumers_flush(now, host);
         // Replies may lead to requests; what a pathological chain leaves over is done in the
         // next turn.
-        for _ in 0..limits::MEMORY_ROUNDS_PER_TURN {
-            let replies = self.memory.run();
-            if replies.is_empty() {
-                break;
-            }
-            for reply in replies {
-                self.handle_store(now, reply, host);
-            }
+        for _ in 0..limits::MEMORY_REPLIES_PER_TURN {
+            let Some(reply) = self.memory.poll_reply() else { break };
+            self.handle_store(now, reply, host);
             self.emit_ingest(host);
         }
     }

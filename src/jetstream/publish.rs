@@ -7,12 +7,14 @@
 //! - Messages of one stream reach the store in the order they arrived.
 //! - `unanswered` is the size of all batches the store has not answered.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::JetStream;
 use crate::id::StreamId;
+use crate::jetstream::engine::stored_headers;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError};
 use crate::jetstream::storage::{
@@ -138,7 +140,7 @@ impl JetStream {
                 let error = ApiError::fixed(10167, 429, "too many requests");
                 let text = error_ack(&to.name, &error);
                 let status = b"NATS/1.0 429 Too Many Requests\r\n\r\n";
-                host.deliver(reply, reply, status, b"", &text);
+                host.deliver(reply, reply, b"", status, &text);
             }
             return;
         }
@@ -286,7 +288,7 @@ fn stored_chunk(
     let from = batch.as_ref()?;
     let plain = from.items.iter().all(|item| {
         let block = from.bytes(&item.headers);
-        block.is_empty() || block.starts_with(b"NATS/1.0\r\n")
+        matches!(stored_headers(block), Cow::Borrowed(stored) if stored.len() == block.len())
     });
     let mut chunk = Chunk::default();
     chunk.msgs.reserve(from.items.len());
@@ -320,11 +322,58 @@ fn stored_chunk(
     Some(chunk)
 }
 
-/// A header block as it is stored: without the rest of a status line.
-fn stored_headers(block: &[u8]) -> alloc::borrow::Cow<'_, [u8]> {
-    let end = memchr::memmem::find(block, b"\r\n").unwrap_or(block.len());
-    if end <= headers::VERSION.len() {
-        return block.into();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jetstream::storage::StreamState;
+    use crate::time::Timestamp;
+
+    fn batch(msgs: &[(u32, &str, &str)]) -> (PublishBatch, Vec<PublishOutcome>) {
+        let mut batch = PublishBatch::default();
+        let mut outcomes = Vec::new();
+        for (seq, (stream, headers, payload)) in (1..).zip(msgs) {
+            let (headers, payload) = (headers.as_bytes(), payload.as_bytes());
+            batch.push(StreamId(*stream), Timestamp(9), b"s", b"_INBOX.r", headers, payload);
+            outcomes.push(PublishOutcome::Stored { seq, timestamp: Timestamp(10) });
+        }
+        (batch, outcomes)
     }
-    [headers::VERSION, block.get(end..).unwrap_or_default()].concat().into()
+
+    fn update(stream: u32, removed: Removed) -> StreamUpdate {
+        StreamUpdate { stream: StreamId(stream), state: StreamState::default(), removed }
+    }
+
+    fn payloads(chunk: &Chunk) -> Vec<(u64, &[u8])> {
+        chunk.msgs.iter().map(|msg| (msg.seq, chunk.bytes(&msg.payload))).collect()
+    }
+
+    #[test]
+    fn consumers_see_what_one_stream_stored_and_kept() {
+        let (from, mut outcomes) = batch(&[(1, "", "a"), (2, "", "b"), (1, "", "c"), (1, "", "d")]);
+        outcomes[3] = PublishOutcome::Duplicate { seq: 1 };
+        let mut from = Some(from);
+        let removed = Removed::Some(Vec::from([(1, b"s"[..].into())]));
+        let chunk = stored_chunk(&mut from, &outcomes, &update(1, removed), false).unwrap();
+        assert_eq!(payloads(&chunk), [(3, &b"c"[..])]);
+        assert!(from.is_some(), "another stream still needs the batch");
+        let chunk = stored_chunk(&mut from, &outcomes, &update(2, Removed::None), true).unwrap();
+        assert_eq!(payloads(&chunk), [(2, &b"b"[..])]);
+        assert!(from.is_none(), "the last one takes its buffer");
+    }
+
+    #[test]
+    fn what_may_be_gone_is_not_shown_from_memory() {
+        let (from, outcomes) = batch(&[(1, "", "a")]);
+        let removed = Removed::Many { first: 1, last: 9 };
+        assert!(stored_chunk(&mut Some(from), &outcomes, &update(1, removed), true).is_none());
+    }
+
+    #[test]
+    fn consumers_see_headers_as_they_are_stored() {
+        let (from, outcomes) = batch(&[(1, "NATS/1.0 100 Foo\r\nA: b\r\n\r\n", "a"), (1, "", "b")]);
+        let chunk = stored_chunk(&mut Some(from), &outcomes, &update(1, Removed::None), true);
+        let chunk = chunk.unwrap();
+        assert_eq!(chunk.bytes(&chunk.msgs[0].headers), b"NATS/1.0\r\nA: b\r\n\r\n");
+        assert_eq!(payloads(&chunk), [(1, &b"a"[..]), (2, &b"b"[..])]);
+    }
 }

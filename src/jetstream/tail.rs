@@ -94,3 +94,59 @@ impl Tail {
 fn weight(chunk: &Chunk) -> usize {
     chunk.data.len() + chunk.msgs.len() * size_of::<crate::jetstream::storage::StoredMsg>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jetstream::storage::StoredMsg;
+    use crate::time::Timestamp;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    fn chunk(seqs: &[Seq]) -> Arc<Chunk> {
+        let msg = |&seq| StoredMsg {
+            seq,
+            timestamp: Timestamp(1),
+            subject: 0..1,
+            headers: 0..0,
+            payload: 0..1,
+        };
+        Arc::new(Chunk { data: vec![b'x'; 100], msgs: seqs.iter().map(msg).collect() })
+    }
+
+    fn found(tail: &Tail, seq: Seq) -> Vec<Seq> {
+        tail.chunk_from(seq).map(|c| c.msgs.iter().map(|m| m.seq).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn only_sequences_the_tail_vouches_for_are_found() {
+        let mut tail = Tail::default();
+        assert!(!tail.covers(1) && tail.chunk_from(1).is_none());
+        tail.push(5, chunk(&[5, 6]));
+        tail.push(7, chunk(&[7, 9]));
+        assert!(!tail.covers(4));
+        assert!(found(&tail, 4).is_empty());
+        assert_eq!(found(&tail, 5), [5, 6]);
+        assert_eq!(found(&tail, 6), [5, 6]);
+        assert_eq!(found(&tail, 7), [7, 9]);
+        assert_eq!(found(&tail, 8), [7, 9]);
+        assert!(tail.covers(10));
+        assert!(found(&tail, 10).is_empty());
+    }
+
+    #[test]
+    fn a_removed_message_is_not_handed_out_and_the_size_adds_up() {
+        let mut tail = Tail::default();
+        for first in [1, 3, 5] {
+            tail.push(first, chunk(&[first, first + 1]));
+        }
+        let whole = tail.bytes();
+        tail.forget(&Removed::Some(vec![(3, b"s"[..].into())]));
+        assert!(!tail.covers(4));
+        assert_eq!(found(&tail, 5), [5, 6]);
+        assert_eq!(tail.bytes() * 3, whole);
+        tail.forget(&Removed::Many { first: 1, last: 6 });
+        assert!(!tail.covers(6));
+        assert_eq!((tail.bytes(), tail.pop_oldest()), (0, 0));
+    }
+}

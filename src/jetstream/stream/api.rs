@@ -292,16 +292,18 @@ impl JetStream {
             [b"STREAM", b"MSG", b"GET", name] => self.msg_get(name, &msg, host),
             [b"STREAM", b"MSG", b"DELETE", name] => self.msg_delete(name, &msg, host),
             [b"STREAM", b"SNAPSHOT", _] => {
-                let error = match json::is_empty_request(msg.payload) {
-                    true => ApiError::BAD_REQUEST,
-                    false => ApiError::fixed(10064, 500, "snapshot failed: not supported"),
+                let error = if json::is_empty_request(msg.payload) {
+                    ApiError::BAD_REQUEST
+                } else {
+                    ApiError::fixed(10064, 500, "snapshot failed: not supported")
                 };
                 self.refuse(&msg, "stream_snapshot_response", &error, &Empty {}, host);
             }
             [b"STREAM", b"RESTORE", _] => {
-                let error = match json::is_empty_request(msg.payload) {
-                    true => ApiError::BAD_REQUEST,
-                    false => ApiError::fixed(10062, 500, "restore failed: not supported"),
+                let error = if json::is_empty_request(msg.payload) {
+                    ApiError::BAD_REQUEST
+                } else {
+                    ApiError::fixed(10062, 500, "restore failed: not supported")
                 };
                 let body = RestoreBody { deliver_subject: "" };
                 self.refuse(&msg, "stream_restore_response", &error, &body, host);

@@ -11,6 +11,8 @@
 //! Source: texts and order of checks seen from nats-server 2.15.1. Features this server does
 //! not have yet are refused by name, also 10052; `docs/compatibility.md` lists them.
 
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over so")]
+
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -79,6 +81,7 @@ pub(crate) struct Placement {
 
 /// What a client may ask for and this server does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the wire format has them")]
 pub(crate) struct Unsupported {
     mirror: bool,
     sources: bool,
@@ -340,7 +343,7 @@ impl StreamConfig {
     pub(crate) fn normalise(&mut self, options: &Options, pedantic: bool) -> Result<(), ApiError> {
         let fix = |number: &mut i64, name: &str| {
             if pedantic && *number < -1 {
-                return Err(pedantry(format!("{name} must be set to -1")));
+                return Err(pedantry(&format!("{name} must be set to -1")));
             }
             if *number == 0 || *number < -1 {
                 *number = -1;
@@ -364,7 +367,7 @@ impl StreamConfig {
             let window = i64::try_from(nanos(options.duplicate_window())).unwrap_or(i64::MAX);
             self.duplicate_window = if self.max_age > 0 && self.max_age < window {
                 if pedantic {
-                    return Err(pedantry("duplicate window cannot be bigger than max age".into()));
+                    return Err(pedantry("duplicate window cannot be bigger than max age"));
                 }
                 self.max_age
             } else {
@@ -669,7 +672,7 @@ impl StreamConfig {
     }
 }
 
-fn pedantry(text: String) -> ApiError {
+fn pedantry(text: &str) -> ApiError {
     ApiError::with(10157, 400, format!("pedantic mode: {text}"))
 }
 
@@ -734,7 +737,7 @@ mod tests {
              \"deny_delete\":false,\"deny_purge\":false,\"allow_rollup_hdrs\":false,\
              \"consumer_limits\":{\"inactive_threshold\":9,\"max_ack_pending\":5},\
              \"allow_msg_ttl\":true,\"persist_mode\":\"async\",\
-             \"metadata\":{\"_nats.level\":\"0\",\"_nats.req.level\":\"2\",\
+             \"metadata\":{\"_nats.level\":\"5\",\"_nats.req.level\":\"2\",\
              \"_nats.ver\":\"2.15.1\",\"_nats.x\":\"1\",\"z\":\"1\"}}"
         );
     }

@@ -276,14 +276,13 @@ impl JetStream {
         };
         let next = match (course, answer) {
             (Course::One(lookup), StoreReply::Got { msg: Ok(Some(chunk)), .. }) => {
-                match lookup.next(&chunk) {
-                    Some(by) => Ok(Course::One(Lookup::Now(by))),
-                    None => {
-                        if let Some(msg) = chunk.msgs.first() {
-                            send_msg(host, &reply, &name, &chunk, msg, no_hdr, None);
-                        }
-                        return;
-                    }
+                if let Some(by) = lookup.next(&chunk) {
+                    Ok(Course::One(Lookup::Now(by)))
+                } else if let Some(msg) = chunk.msgs.first() {
+                    send_msg(host, &reply, &name, &chunk, msg, no_hdr, None);
+                    return;
+                } else {
+                    Err(NOT_FOUND)
                 }
             }
             (Course::BatchStart(batch, _), StoreReply::Got { msg: Ok(Some(chunk)), .. }) => {

@@ -4,6 +4,8 @@
 //!
 //! Source: ADR-1; seen from nats-server 2.15.1.
 
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over so")]
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -50,8 +50,9 @@ pub(crate) struct Stream {
 pub(crate) struct Expire {
     /// The timer that is set.
     pub(crate) due: Option<Instant>,
-    /// The store has been asked and has not answered.
-    pub(crate) asked: bool,
+    /// When the store was last asked.
+    pub(crate) asked_at: Instant,
+    /// It is not asked again before this.
     pub(crate) not_before: Instant,
 }
 
@@ -146,3 +147,6 @@ impl JetStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
