@@ -92,6 +92,12 @@ pub(crate) struct Usage {
     pub(crate) file: u64,
 }
 
+impl Usage {
+    fn of(&mut self, memory: bool) -> &mut u64 {
+        if memory { &mut self.memory } else { &mut self.file }
+    }
+}
+
 impl JetStream {
     /// Nothing is known and nothing subscribed until the store's first reply.
     pub fn new(options: Options, seed: u64) -> Self {
@@ -254,7 +260,7 @@ impl JetStream {
     /// Takes over the numbers of a stream; false if there is no such stream.
     fn set_state(&mut self, now: Now, update: &StreamUpdate) -> bool {
         let Some(stream) = self.streams.get_mut(&update.stream) else { return false };
-        let used = if stream.config.memory { &mut self.usage.memory } else { &mut self.usage.file };
+        let used = self.usage.of(stream.memory);
         *used = used.saturating_sub(stream.state.bytes).saturating_add(update.state.bytes);
         let before = stream.tail.bytes();
         stream.tail.forget(&update.removed);

@@ -118,7 +118,7 @@ impl JetStream {
     ) {
         let timestamp = self.message_time(now);
         let Some(to) = self.streams.get(&stream) else { return };
-        let memory = to.config.memory;
+        let memory = to.memory;
         let over_limit = if memory {
             self.options.max_memory.is_some_and(|max| self.usage.memory > max)
         } else {

@@ -32,8 +32,8 @@ use crate::time::{Now, Timestamp};
 /// Where requests arrive. Endpoints that are not listed here, like pull requests and direct
 /// gets, are subscribed one by one: asking where nobody is gets "no responders". As with
 /// nats-server, what is listed and unknown gets no answer at all.
-pub(crate) const SUBJECTS: [&[u8]; 13] = [
-    b"$JS.API.INFO",
+pub(crate) const SUBJECTS: [&[u8]; 15] = [
+    b"$JS.API.*",
     b"$JS.API.STREAM.>",
     b"$JS.API.CONSUMER.CREATE.>",
     b"$JS.API.CONSUMER.DURABLE.>",
@@ -46,6 +46,8 @@ pub(crate) const SUBJECTS: [&[u8]; 13] = [
     b"$JS.API.CONSUMER.UNPIN.>",
     b"$JS.API.CONSUMER.LEADER.>",
     b"$JS.API.META.>",
+    b"$JS.API.SERVER.>",
+    b"$JS.API.ACCOUNT.>",
 ];
 
 const CREATE: &str = "stream_create_response";
@@ -393,6 +395,7 @@ impl JetStream {
         config.check_create()?;
         config.normalise(&self.options, request.pedantic)?;
         config.check(&self.options)?;
+        config.check_supported()?;
         if let Some(existing) = self.stream_by_name(name) {
             if existing.config == config {
                 return Ok((config, Some(existing.id)));
@@ -451,6 +454,7 @@ impl JetStream {
         }
         let stream = self.stream_by_name(name).ok_or(ApiError::STREAM_NOT_FOUND)?;
         stream.config.check_update(&config)?;
+        config.check_supported()?;
         self.check_reservation(&config, stream.config.max_bytes)?;
         self.check_overlap(Some(stream.id), &config)?;
         config.seal();

@@ -443,7 +443,9 @@ impl StreamConfig {
             return Err(invalid("preferred server not permitted in placement"));
         }
         self.check_subjects()?;
-        self.check_supported()?;
+        if (1..1_000_000_000).contains(&self.unsupported.subject_delete_marker_ttl) {
+            return Err(invalid("subject delete marker TTL must be at least 1 second"));
+        }
         if self.num_replicas > 1 {
             return Err(ApiError::fixed(
                 10074,
@@ -520,11 +522,9 @@ impl StreamConfig {
         Ok(())
     }
 
-    fn check_supported(&self) -> Result<(), ApiError> {
+    /// Does it need nothing that this server does not have?
+    pub(crate) fn check_supported(&self) -> Result<(), ApiError> {
         let extra = &self.unsupported;
-        if extra.subject_delete_marker_ttl != 0 && extra.subject_delete_marker_ttl < 1_000_000_000 {
-            return Err(invalid("subject delete marker TTL must be at least 1 second"));
-        }
         for (asked, feature) in [
             (self.retention == Retention::Interest, "interest retention"),
             (self.retention == Retention::WorkQueue, "workqueue retention"),
@@ -695,6 +695,7 @@ mod tests {
         request.config.check_create()?;
         request.config.normalise(&options, request.pedantic)?;
         request.config.check(&options)?;
+        request.config.check_supported()?;
         Ok(request.config)
     }
 

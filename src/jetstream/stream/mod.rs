@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     /// Unique in the account.
     pub(crate) name: String,
+    /// In memory instead of in the file; never changes.
+    pub(crate) memory: bool,
     /// Normalised.
     pub(crate) config: StreamConfig,
     /// When it was created.
@@ -96,6 +98,7 @@ impl JetStream {
         self.names.insert(name.clone(), id);
         let stream = Stream {
             id,
+            memory: config.memory,
             name,
             config: StreamConfig::default(),
             created,
@@ -142,6 +145,8 @@ impl JetStream {
         let Some(stream) = self.streams.remove(&id) else { return };
         self.names.remove(&stream.name);
         self.tail_bytes = self.tail_bytes.saturating_sub(stream.tail.bytes());
+        let used = self.usage.of(stream.memory);
+        *used = used.saturating_sub(stream.state.bytes);
         if let Some(due) = stream.expire.due {
             self.expiries.remove(&(due, id));
         }

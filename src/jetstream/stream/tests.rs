@@ -216,6 +216,11 @@ fn checks_of_create_and_update_come_in_the_order_of_nats_server() {
         ),
         (
             "UPDATE.T",
+            "{\"name\":\"T\",\"retention\":\"workqueue\"}",
+            "10052 500 stream configuration update can not change retention policy to/from workqueue",
+        ),
+        (
+            "UPDATE.T",
             "{\"name\":\"T\",\"num_replicas\":3}",
             "10074 500 replicas > 1 not supported in non-clustered mode",
         ),
@@ -755,7 +760,10 @@ fn without_allow_direct_nobody_listens_for_direct_gets() {
     let body = "{\"name\":\"T\",\"subjects\":[\"t.>\"],\"allow_direct\":true}";
     world.api("STREAM.UPDATE.T", body);
     assert_eq!(direct(&world), 2);
+    world.put("t.1", "", "x");
+    assert!(!world.api("INFO", "").contains("\"storage\":0,"));
     world.api("STREAM.DELETE.T", "");
+    assert!(world.api("INFO", "").contains("\"storage\":0,"));
     assert_eq!(direct(&world), 0);
 }
 
