@@ -58,6 +58,10 @@ pub const LEAF_FIRST_INFO_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LEAF_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the TLS handshake of a leaf remote. Config: `tls.timeout` of a remote.
 pub const LEAF_TLS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long bytes on a leaf link may stay unacknowledged before the kernel ends it. In an
+/// outage retransmissions get rarer and rarer, so that the first one after it may come as
+/// late again as the outage was long; a new connection is there within a second.
+pub const LEAF_UNACKED_MAX: Duration = Duration::from_secs(3);
 /// Extra wait after a loop or a cluster name of our own was seen.
 pub const LEAF_LOOP_DELAY: Duration = Duration::from_secs(30);
 /// Subscriptions taken from one leaf peer. Over it: `-ERR 'maximum subscriptions

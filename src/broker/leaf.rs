@@ -470,15 +470,14 @@ impl Broker {
                 }
                 LeafOutput::Ready(hub) => {
                     leaf.rules = LinkRules::new(&hub, &uplink.options, &self.identity);
-                    uplink.remote.handle_ready(now.instant);
+                    let outage = uplink.remote.handle_ready(now.instant);
+                    if self.js.is_some() {
+                        leaf.nudge.begin(outage);
+                    }
                     self.core.begin_leaf(index);
                 }
                 LeafOutput::Gossip(urls) => uplink.remote.handle_gossip(&urls),
-                LeafOutput::BurstEnd => {
-                    if self.js.is_some() {
-                        leaf.nudge.handle_burst_end(now.instant);
-                    }
-                }
+                LeafOutput::BurstEnd => leaf.nudge.handle_burst_end(now.instant),
                 LeafOutput::Notice(notice) => {
                     let notice = match notice {
                         LeafNotice::Info(text) => Notice::info(text),

@@ -273,7 +273,7 @@ impl LinkRules {
             .deny
             .extend(options.deny_exports.iter().map(|filter| Entry::plain(filter.as_bytes())));
         let other_domain = hub.domain != identity.domain;
-        if other_domain || identity.jetstream {
+        if other_domain || identity.jetstream || hub.jetstream {
             // Each side answers its own API under these; the other one is reached by domain.
             for subject in [&b"$JS.API.>"[..], b"$KV.>", b"$OBJ.>"] {
                 import.deny.push(Entry::plain(subject));

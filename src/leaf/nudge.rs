@@ -6,10 +6,17 @@
 //! it. Refusing the API level on that subject makes the hub ask again at once; it is the
 //! mildest refusal, since the hub only leaves out what older servers do not know.
 //!
+//! A hub asks again only once it heard nothing for 10 s, so after a shorter outage no such
+//! wait can exist, and what looks like one is a request on its way to another leaf node.
+//!
+//! Measured with nats-server 2.15.1 and outages of 20 to 24 s: complete 34 s after the link
+//! was back without this, 0.02 s with an answer at once, 0.24 s with one after 200 ms.
+//!
 //! Owns the watch for such inboxes. Does not publish: [`Nudge::poll`] says what to answer.
 //!
 //! # Invariants
-//! - Only inboxes from the burst of a new connection are answered, each once.
+//! - Only inboxes from the burst of a new connection after a long outage are answered, each
+//!   once.
 //! - An inbox whose request did arrive is left to the answer of that request.
 //!
 //! Source: behaviour of nats-server 2.15.1 across outages of 14 s.
@@ -21,10 +28,14 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// From the end of the burst to the answer. Requests the hub makes because we connected
-/// come within a few milliseconds of their inbox on the same connection; those it made to
-/// other leaf nodes need their own round trip and are better left alone.
+/// From the end of the burst to the answer. The hub would take it at once; the wait is for
+/// requests it made to other leaf nodes, whose inboxes look the same. Where many come back
+/// together, answering each other's would keep the hub from ever hearing a real answer, so
+/// they get the time of a round trip.
 pub const NUDGE_DELAY: Duration = Duration::from_millis(200);
+/// An outage shorter than this leaves no such wait behind. Below the hub's 10 s, because it
+/// counts from the last byte it got.
+pub const NUDGE_AFTER: Duration = Duration::from_secs(8);
 /// Inboxes watched on one connection. More are left to the hub's own timers.
 const INBOXES_MAX: usize = 1024;
 const INBOX_PREFIX: &[u8] = b"$JSC.R.";
@@ -35,18 +46,25 @@ pub const NUDGE_ANSWER: &[u8] = br#"{"type":"io.nats.jetstream.api.v1.consumer_c
 /// The inboxes of one connection.
 #[derive(Debug, Default)]
 pub struct Nudge {
+    /// In the burst of a connection that is to be watched.
+    watching: bool,
     open: BTreeSet<Box<[u8]>>,
     fire_at: Option<Instant>,
-    burst_over: bool,
 }
 
 impl Nudge {
+    /// A connection became ready; `outage` is how long there was none before, `None` if
+    /// there never was one.
+    pub fn begin(&mut self, outage: Option<Duration>) {
+        self.watching = outage.is_none_or(|outage| outage >= NUDGE_AFTER);
+    }
+
     /// The hub wants `subject`.
     pub fn handle_add(&mut self, subject: &[u8]) {
         let is_inbox = subject
             .strip_prefix(INBOX_PREFIX)
             .is_some_and(|token| !token.is_empty() && !token.contains(&b'.'));
-        if is_inbox && !self.burst_over && self.open.len() < INBOXES_MAX {
+        if is_inbox && self.watching && self.open.len() < INBOXES_MAX {
             self.open.insert(subject.into());
         }
     }
@@ -60,7 +78,7 @@ impl Nudge {
 
     /// All the interest the hub had when we connected has arrived.
     pub fn handle_burst_end(&mut self, now: Instant) {
-        self.burst_over = true;
+        self.watching = false;
         self.fire_at = (!self.open.is_empty()).then_some(now + NUDGE_DELAY);
     }
 
@@ -88,8 +106,18 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_answered_after_a_short_outage() {
+        let mut nudge = Nudge::default();
+        nudge.begin(Some(Duration::from_secs(7)));
+        nudge.handle_add(b"$JSC.R.abcdefgh");
+        nudge.handle_burst_end(at(0));
+        assert!(nudge.poll(at(1000)).is_empty());
+    }
+
+    #[test]
     fn an_inbox_without_request_is_answered_once() {
         let mut nudge = Nudge::default();
+        nudge.begin(Some(Duration::from_secs(14)));
         nudge.handle_add(b"$JSC.R.abcdefgh");
         nudge.handle_add(b"$JS.S.abcdefgh");
         nudge.handle_add(b"$JSC.R.>.x");
@@ -104,6 +132,7 @@ mod tests {
     #[test]
     fn requests_that_arrive_and_inboxes_of_later_are_left_alone() {
         let mut nudge = Nudge::default();
+        nudge.begin(None);
         nudge.handle_add(b"$JSC.R.one");
         nudge.handle_add(b"$JSC.R.two");
         nudge.handle_burst_end(at(0));

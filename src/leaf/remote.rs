@@ -30,6 +30,8 @@ pub const DIALS_MAX: usize = 3;
 const REFUSED_DELAY_MAX: Duration = Duration::from_secs(10);
 /// A connection that lived this long ends a row of refusals.
 const SETTLED: Duration = Duration::from_secs(10);
+/// A connection that lived less than this did not end an outage.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Extra wait after the hub asked for a newer release.
 const VERSION_DELAY: Duration = Duration::from_secs(5);
 
@@ -103,6 +105,8 @@ pub struct Remote {
     dial_at: Instant,
     connected: Option<Connected>,
     refusals: u32,
+    /// Since when there has been no connection but for moments; `None`: never was one.
+    away_since: Option<Instant>,
     closed: bool,
 }
 
@@ -136,6 +140,7 @@ impl Remote {
             dial_at: now,
             connected: None,
             refusals: 0,
+            away_since: None,
             closed: false,
         }
     }
@@ -179,11 +184,13 @@ impl Remote {
         true
     }
 
-    /// The handshake succeeded.
-    pub fn handle_ready(&mut self, now: Instant) {
+    /// The handshake succeeded. Returns how long the hub was away; `None`: it was never
+    /// there.
+    pub fn handle_ready(&mut self, now: Instant) -> Option<Duration> {
         if let Some(connected) = &mut self.connected {
             connected.ready_at = Some(now);
         }
+        self.away_since.map(|since| now.since(since))
     }
 
     /// The connection that [`Remote::handle_dialed`] accepted is gone. Returns how long the
@@ -192,6 +199,9 @@ impl Remote {
         let Some(connected) = self.connected.take() else { return Duration::ZERO };
         if connected.ready_at.is_some_and(|at| now.since(at) >= SETTLED) {
             self.refusals = 0;
+        }
+        if connected.ready_at.is_some_and(|at| now.since(at) >= MOMENT) {
+            self.away_since = Some(now);
         }
         self.dial_at = match reason {
             LostReason::Link => {
@@ -345,6 +355,22 @@ mod tests {
         remote.handle_ready(at(10));
         let wait = remote.handle_lost(at(60_000), &LostReason::Link);
         assert!(wait <= SECOND / 10, "{wait:?}");
+    }
+
+    #[test]
+    fn a_connection_of_a_moment_does_not_end_an_outage() {
+        let mut remote = remote(&["h"]);
+        let mut connect = |ready, lost| {
+            let dial = remote.poll_dial(at(ready)).unwrap();
+            remote.handle_dialed(dial.attempt);
+            let outage = remote.handle_ready(at(ready));
+            remote.handle_lost(at(lost), &LostReason::Link);
+            outage
+        };
+        assert_eq!(connect(0, 50_000), None);
+        assert_eq!(connect(62_000, 62_500), Some(SECOND * 12));
+        assert_eq!(connect(63_500, 70_000), Some(SECOND * 27 / 2));
+        assert_eq!(connect(71_000, 80_000), Some(SECOND));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::broker::{Broker, CloseReason, Level, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{self, READ_BUFFER_BYTES};
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
 use crate::net::poller::{Poller, Ready, Waker, Want};
@@ -354,6 +354,12 @@ impl<P: Print> Server<P> {
         let Dialling { remote, dial, credentials } = dialled.key;
         match dialled.result {
             Ok((fd, _)) => {
+                let unacked = limits::LEAF_UNACKED_MAX.as_millis();
+                // Without it a dead link is found by PING, only later.
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(
+                    &fd,
+                    u32::try_from(unacked).unwrap_or(u32::MAX),
+                );
                 let text = credentials.map(|path| {
                     std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
                 });

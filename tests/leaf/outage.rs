@@ -133,7 +133,7 @@ fn hubs_that_lie_or_stall_get_a_clear_line_and_another_try() {
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "not the leaf protocol"),
         (b"INFO {\"client_id\":\r\n".to_vec(), "its INFO is not the JSON"),
         (b"INFO {}\r\n".to_vec(), "wrong port"),
-        ([&b"INFO "[..], &[b'x'; 100_000]].concat(), "a line over 16 x max_control_line"),
+        (format!("INFO {}", "x".repeat(100_000)).into_bytes(), "a line over 16 x max_control_line"),
         (
             b"INFO {\"client_id\":1,\"leafnode_urls\":[],\"info_on_connect\":true}\r\n".to_vec(),
             "the hub did not answer CONNECT in time",

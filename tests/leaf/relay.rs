@@ -44,7 +44,7 @@ impl Relay {
                 let Some(state) = shared.upgrade() else { return };
                 let mut state = state.lock().expect("no holder panics");
                 match state.mode {
-                    Mode::Cut => continue,
+                    Mode::Cut => {}
                     Mode::Stalled => state.sockets.push(inbound),
                     Mode::Open => {
                         let wait = Duration::from_secs(1);
