@@ -423,7 +423,7 @@ mod tests {
         expected.extend_from_slice(b"\x01\x00\x03a.b\x03one");
         expected.extend_from_slice(b"\x02\xac\x02\x03two");
         expected.extend_from_slice(b"\x09\x03\x00\x01c\x00");
-        expected.extend_from_slice(b"\x04\xa4\x82\x3d\x00\x12\x01NATS/1.0\r\nA: b\r\n\r\nx");
+        expected.extend_from_slice(b"\x04\x94\x82\x3d\x00\x12\x01NATS/1.0\r\nA: b\r\n\r\nx");
         assert_eq!(bytes, expected);
         let sum = crc32fast::hash(&[&7_u64.to_be_bytes()[..], &bytes[5..]].concat());
         assert_eq!(bytes[1..5], sum.to_le_bytes());
