@@ -15,3 +15,4 @@ mod server;
 mod bad_input;
 mod memory;
 mod slow_consumer;
+mod storage;

@@ -75,6 +75,11 @@ impl Server {
         self.address
     }
 
+    /// Where `$DIR` in the config pointed.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The system's id of the process.
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
@@ -98,6 +103,17 @@ impl Server {
             self.signal(Signal::TERM);
         }
         self.wait_exit()?;
+        self.start_again()
+    }
+
+    /// Ends the process with `SIGTERM`; [`Self::start_again`] goes on with its files.
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus, String> {
+        self.signal(Signal::TERM);
+        self.wait_exit()
+    }
+
+    /// Starts a stopped server on its files, on a new port.
+    pub(crate) fn start_again(&mut self) -> Result<(), String> {
         (self.child, self.log) = spawn(&self.binary, self.directory.path())?;
         self.address = self.wait_ready()?;
         Ok(())
