@@ -13,6 +13,8 @@ use crate::raw::Conn;
 use crate::report::Unit;
 use crate::server::{Kind, Setup};
 
+const HUB_CPU: &str = "hub_cpu_us";
+
 /// Longest wait for the leaf link.
 const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time without a new message at the hub.
@@ -28,7 +30,11 @@ pub(super) fn scenarios(quick: bool) -> Vec<Scenario> {
     let mut catch_up = Scenario::new(
         name,
         move |bench, arm| catch_up(bench, arm, backlog),
-        &[Row::new(RATE, Unit::PerSecond, Budget::RatioMin(1.5))],
+        &[
+            Row::new(RATE, Unit::PerSecond, Budget::RatioMin(1.5)),
+            // Tells whether it was the hub that could not take more.
+            Row::new(HUB_CPU, Unit::Micros, Budget::None).label("hub's CPU a message").bare(),
+        ],
     );
     catch_up.timeout = Duration::from_mins(3);
     catch_up.needs_jetstream = true;
@@ -58,6 +64,7 @@ fn catch_up(bench: &Bench, arm: Arm, backlog: u64) -> Result<Sample> {
     let mut conn = Conn::connect(hub.addr)?;
     await_link(&mut conn).map_err(|error| gateway.blame(&error))?;
 
+    let hub_cpu = hub.usage()?.cpu;
     let meter = Meter::start(&gateway)?;
     let started = clock::now();
     conn.api(
@@ -67,6 +74,8 @@ fn catch_up(bench: &Bench, arm: Arm, backlog: u64) -> Result<Sample> {
     )?;
     await_messages(&mut conn, backlog).map_err(|error| gateway.blame(&error))?;
     let mut sample = meter.finish(backlog, started.elapsed())?;
+    let hub_cpu = hub.usage()?.cpu.saturating_sub(hub_cpu);
+    sample.insert(HUB_CPU, hub_cpu.as_secs_f64() * 1e6 / backlog as f64);
     expect_no_more(&mut conn, backlog)?;
     sample.insert(RSS, mib(gateway.usage()?.rss_bytes));
     Ok(sample)
