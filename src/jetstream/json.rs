@@ -291,6 +291,11 @@ pub(crate) fn strings(to: &mut Vec<String>, value: &Json, path: Path<'_>) -> Res
     each(to, value, path, "[]string", string)
 }
 
+/// Sets a list of durations in nanoseconds; `null` empties it.
+pub(crate) fn durations(to: &mut Vec<i64>, value: &Json, path: Path<'_>) -> Result<bool, String> {
+    each(to, value, path, "[]time.Duration", |item, value, path| duration(item, value, path))
+}
+
 /// Sets a list of objects; `null` empties it. `go_type` is of the list.
 pub(crate) fn objects<T: FromJson>(
     to: &mut Vec<T>,

@@ -146,6 +146,7 @@ fn parse_go_duration(text: &str) -> Option<Duration> {
 }
 
 /// What is left to do after the bookkeeping.
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to four questions")]
 #[derive(Clone, Copy, Debug, Default)]
 struct Effect {
     /// Something was settled or changed.
@@ -214,14 +215,11 @@ impl JetStream {
                     if known && progress.pending.get(ack.seq).is_some() {
                         let deliveries = progress.deliveries(ack.seq);
                         advise = Some((Settled::Nak, deliveries));
-                        match delay.filter(|delay| !delay.is_zero()) {
-                            Some(delay) => {
-                                progress.postpone(ack.seq, now.instant + delay);
-                            }
-                            None => {
-                                progress.queue(ack.seq);
-                                effect.wake = true;
-                            }
+                        if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+                            progress.postpone(ack.seq, now.instant + delay);
+                        } else {
+                            progress.queue(ack.seq);
+                            effect.wake = true;
                         }
                         effect.changed = true;
                     }

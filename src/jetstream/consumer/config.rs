@@ -87,6 +87,7 @@ pub(crate) enum PriorityPolicy {
 }
 
 /// See the module. Field order is that of the echo.
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the API")]
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct ConsumerConfig {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -206,7 +207,7 @@ impl FromJson for ConsumerConfig {
             }),
             "ack_wait" => json::duration(&mut self.ack_wait, value, path),
             "max_deliver" => json::number(&mut self.max_deliver, value, path, "int"),
-            "backoff" => ints(&mut self.backoff, value, path),
+            "backoff" => json::durations(&mut self.backoff, value, path),
             "filter_subject" => json::string(&mut self.filter_subject, value, path),
             "filter_subjects" => json::strings(&mut self.filter_subjects, value, path),
             "replay_policy" => choice(&mut self.replay_policy, value, |text| match text {
@@ -280,20 +281,6 @@ pub(super) fn time(to: &mut Option<Timestamp>, value: &Json) -> Result<bool, Str
         },
         _ => Err("Time.UnmarshalJSON: input is not a JSON string".into()),
     }
-}
-
-fn ints(to: &mut Vec<i64>, value: &Json, path: Path<'_>) -> Result<bool, String> {
-    let Json::Array(items) = value else {
-        // The reader of a list gives the text for what is none.
-        return json::strings(&mut Vec::new(), value, path);
-    };
-    to.clear();
-    for item in items {
-        let mut number = 0;
-        json::int(&mut number, item, path)?;
-        to.push(number);
-    }
-    Ok(true)
 }
 
 const SECOND: i64 = 1_000_000_000;
@@ -554,9 +541,9 @@ impl ConsumerConfig {
             return e(10107, "consumer description is too long, maximum allowed is 4096");
         }
         if self.is_push() {
-            self.check_push(stream)?
+            self.check_push(stream)?;
         } else {
-            self.check_pull(stream)?
+            self.check_pull(stream)?;
         }
         if let Some(cap) = caps.max_request_batch
             && cap > 0
@@ -767,7 +754,8 @@ impl ConsumerConfig {
         let text = self.sample_freq.strip_suffix('%').unwrap_or(&self.sample_freq);
         let wrong = match text.parse::<i64>() {
             Ok(number) if number >= 0 => return Ok(()),
-            Ok(_) => "value must be positive or zero".into(),
+            // Go prints the error it does not have.
+            Ok(_) => "<nil>".into(),
             Err(_) => format!("strconv.Atoi: parsing {text:?}: invalid syntax"),
         };
         Err(ApiError::with(

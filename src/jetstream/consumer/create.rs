@@ -113,7 +113,7 @@ impl JetStream {
             name_from_subject(&mut request.config, name, filter)?;
             self.check_request(stream, &request.config, &msg).map(|stream| (stream, request))
         });
-        self.create_checked(now, checked, asker, host);
+        self.create_checked(now, checked, &asker, host);
     }
 
     /// `CONSUMER.DURABLE.CREATE.<stream>.<name>`.
@@ -142,7 +142,7 @@ impl JetStream {
             config.name.clone_from(&config.durable_name);
             self.check_request(stream, config, &msg).map(|stream| (stream, request))
         });
-        self.create_checked(now, checked, asker, host);
+        self.create_checked(now, checked, &asker, host);
     }
 
     /// What is looked at before the configuration.
@@ -168,14 +168,13 @@ impl JetStream {
         &mut self,
         now: Now,
         checked: Result<(StreamId, CreateRequest), ApiError>,
-        asker: Asker,
+        asker: &Asker,
         host: &mut impl Host,
     ) {
-        let result = checked.and_then(|(stream, request)| {
-            self.create_or_update(now, stream, request, &asker, host)
-        });
+        let result = checked
+            .and_then(|(stream, request)| self.create_or_update(now, stream, request, asker, host));
         if let Err(error) = result {
-            self.respond_error(&asker, KIND, &error, &Empty {}, host);
+            self.respond_error(asker, KIND, &error, &Empty {}, host);
         }
     }
 
@@ -196,11 +195,19 @@ impl JetStream {
         }
         let stream = self.streams.get(&stream_id).ok_or(STREAM_NOT_FOUND)?;
         let caps = &self.options.limits;
+        let forever = config.inactive_threshold == 0;
         config.fill_defaults(&stream.config, caps, pedantic)?;
         config.check(&stream.config, caps)?;
         let name = if config.name.is_empty() { &config.durable_name } else { &config.name };
         let existing = self.consumers.by_name(stream_id, name.as_bytes());
         if let Some(id) = existing {
+            // The threshold of ephemeral consumers is given at creation only: a durable one
+            // that loses its durable name stays.
+            if forever
+                && self.consumers.get(id).is_some_and(|old| old.config.inactive_threshold == 0)
+            {
+                config.inactive_threshold = 0;
+            }
             let same = self.consumers.get(id).is_some_and(|old| old.config.same_as(&config));
             if !same && action == Action::Create {
                 return Err(ApiError::fixed(10148, 400, "consumer already exists"));
@@ -450,8 +457,11 @@ impl JetStream {
         let last_seq = self.streams.get(&consumer.stream).map_or(0, |stream| stream.state.last_seq);
         let filters = consumer.filters.len();
         match (pending, reply) {
-            (_, StoreReply::Got { msg: Err(error), .. })
-            | (_, StoreReply::LastPerSubject { seqs: Err(error), .. }) => {
+            (
+                _,
+                StoreReply::Got { msg: Err(error), .. }
+                | StoreReply::LastPerSubject { seqs: Err(error), .. },
+            ) => {
                 self.settle_replies(now, id, Some(&error), host);
             }
             (Pending::StartLast { filter, best, .. }, StoreReply::Got { msg: Ok(msg), .. }) => {
@@ -578,7 +588,6 @@ impl JetStream {
     pub(super) fn creation_done(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         let old = core::mem::replace(&mut consumer.phase, Phase::Running);
-        self.advise_action(now, id, "create", host);
         self.supersede(now, id, host);
         self.refresh_activity(now, id, host);
         self.consumer_run(now, id, host);
@@ -657,9 +666,9 @@ impl JetStream {
         }
         self.save(now, id, host);
         if moved || regrouped {
-            self.refresh_activity(now, id, host);
+            self.look_for_listeners(now, id, host);
         }
-        self.consumer_run(now, id, host);
+        // Delivery goes on after the answer.
         Ok(())
     }
 }

@@ -95,8 +95,8 @@ impl Cursor {
     }
 
     /// Begins with these, ascending, then goes on after `last`.
-    pub(super) fn starting_with(list: Vec<Seq>, last: Seq) -> Self {
-        Self { next: last.saturating_add(1), list: list.into(), ..Self::default() }
+    pub(super) fn starting_with(listed: Vec<Seq>, last: Seq) -> Self {
+        Self { next: last.saturating_add(1), list: listed.into(), ..Self::default() }
     }
 
     /// The next candidate.
@@ -178,28 +178,21 @@ impl Cursor {
     ) -> Found {
         loop {
             let listed = self.list.front().copied();
-            let target = match listed {
-                Some(seq) => seq,
-                None => {
-                    if self.next < state.first_seq {
-                        self.next = state.first_seq;
-                    }
-                    if self.next > state.last_seq {
-                        self.window = None;
-                        self.ahead = None;
-                        return Found::None;
-                    }
-                    self.next
+            if listed.is_none() {
+                self.next = self.next.max(state.first_seq);
+                if self.next > state.last_seq {
+                    self.window = None;
+                    self.ahead = None;
+                    return Found::None;
                 }
-            };
+            }
+            let target = self.next();
             let (chunk, through, filtered) = if tail.covers(target) {
-                match tail.chunk_from(target) {
-                    Some(chunk) => (chunk, chunk.msgs.last().map_or(target, |msg| msg.seq), false),
-                    None => {
-                        self.skip(listed, state.last_seq);
-                        continue;
-                    }
-                }
+                let Some(chunk) = tail.chunk_from(target) else {
+                    self.skip(listed, state.last_seq);
+                    continue;
+                };
+                (chunk, chunk.msgs.last().map_or(target, |msg| msg.seq), false)
             } else {
                 if !self.window.as_ref().is_some_and(|window| window.covers(target)) {
                     self.window = self.ahead.take().filter(|window| window.covers(target));

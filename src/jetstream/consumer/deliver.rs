@@ -245,17 +245,14 @@ impl Consumer {
             let (seq, timestamp) = (msg.seq, msg.timestamp);
             self.delivered(seq, again, deliveries, now);
             self.gate.last = Some((timestamp, now.instant));
-            match &mut self.push {
-                Some(push) => {
-                    if push.sent(now, flow_bytes) {
-                        let to = self.config.deliver_subject.as_bytes();
-                        push.ask(to, around.rng, around.host);
-                    }
+            if let Some(push) = &mut self.push {
+                if push.sent(now, flow_bytes) {
+                    let to = self.config.deliver_subject.as_bytes();
+                    push.ask(to, around.rng, around.host);
                 }
-                None => {
-                    let mut to = Speaker { host: around.host, scratch: around.scratch };
-                    self.waiting.served(now, size as u64, &mut to);
-                }
+            } else {
+                let mut to = Speaker { host: around.host, scratch: around.scratch };
+                self.waiting.served(now, size as u64, &mut to);
             }
         }
         if changed || !outcome.events.is_empty() {
@@ -290,16 +287,13 @@ impl Consumer {
         if end && self.count.asked.is_none() {
             self.count.pending = 0;
         }
-        match &mut self.push {
-            Some(push) => {
-                if !end && self.config.ack_policy == AckPolicy::FlowControl {
-                    push.ask(self.config.deliver_subject.as_bytes(), around.rng, around.host);
-                }
+        if let Some(push) = &mut self.push {
+            if !end && self.config.ack_policy == AckPolicy::FlowControl {
+                push.ask(self.config.deliver_subject.as_bytes(), around.rng, around.host);
             }
-            None => {
-                let mut to = Speaker { host: around.host, scratch: around.scratch };
-                self.waiting.end_of_data(&mut to);
-            }
+        } else {
+            let mut to = Speaker { host: around.host, scratch: around.scratch };
+            self.waiting.end_of_data(&mut to);
         }
     }
 

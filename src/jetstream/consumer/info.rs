@@ -55,6 +55,7 @@ pub(super) enum ReplyKind {
     Paused,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn write_time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(time)
 }
@@ -298,11 +299,19 @@ impl JetStream {
         if consumer.replies.is_empty() && !starting {
             return;
         }
-        for reply in core::mem::take(&mut consumer.replies) {
+        let replies = core::mem::take(&mut consumer.replies);
+        if starting {
+            // Whether somebody listens already is part of the answer; delivery comes after it.
+            self.look_for_listeners(now, id, host);
+            self.advise_action(now, id, "create", host);
+        }
+        for reply in replies {
             self.send_reply(now, id, &reply, host);
         }
         if starting {
             self.creation_done(now, id, host);
+        } else {
+            self.consumer_run(now, id, host);
         }
     }
 
@@ -545,7 +554,6 @@ impl JetStream {
                 }
                 self.save(now, id, host);
                 self.settle_replies(now, id, None, host);
-                self.consumer_run(now, id, host);
             }
             Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
         }

@@ -221,7 +221,7 @@ impl JetStream {
             }
             if consumer.is_running() {
                 if update.state.messages == 0 && !matches!(update.removed, Removed::None) {
-                    consumer.progress.forget_all();
+                    consumer.progress.forget_all(update.state.last_seq, now.wall);
                 }
                 if !matches!(update.removed, Removed::None) {
                     consumer.mark_dirty(now);
@@ -307,7 +307,9 @@ impl JetStream {
         host: &mut impl Host,
     ) {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
-        let next = seq.unwrap_or(consumer.progress.floor.stream.saturating_add(1)).max(1);
+        // Everything before the first pending message is settled, or not wanted.
+        let unsettled = consumer.progress.pending.first().map(|entry| entry.seq);
+        let next = seq.or(unsettled).unwrap_or_else(|| consumer.cursor.next()).max(1);
         consumer.progress.restart_at(next);
         consumer.cursor.jump(next);
         if let Some(push) = &mut consumer.push

@@ -188,7 +188,7 @@ impl Push {
         last: (u64, Seq),
         speaker: &mut Speaker<'_, impl Host>,
     ) -> bool {
-        if !self.next_due().is_some_and(|due| due <= now.instant) {
+        if self.next_due().is_none_or(|due| due > now.instant) {
             return false;
         }
         self.beat(now, to, last, speaker);
@@ -237,30 +237,41 @@ impl JetStream {
         }
     }
 
-    /// Looks whether anybody listens to a push consumer.
+    /// Looks whether anybody listens to a push consumer, and goes on if so.
     pub(super) fn refresh_activity(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
-        let (Some(consumer), scratch) = self.consumers.get_with_scratch(id) else { return };
-        if !consumer.is_running() {
-            return;
+        if self.consumers.get(id).is_some_and(super::Consumer::is_running)
+            && self.look_for_listeners(now, id, host)
+        {
+            self.consumer_run(now, id, host);
         }
+    }
+
+    /// Looks whether anybody listens to a push consumer; true if that changed.
+    pub(super) fn look_for_listeners(
+        &mut self,
+        now: Now,
+        id: ConsumerId,
+        host: &mut impl Host,
+    ) -> bool {
+        let (Some(consumer), scratch) = self.consumers.get_with_scratch(id) else { return false };
         let last = consumer.heartbeat_positions();
-        let Some(push) = &mut consumer.push else { return };
+        let Some(push) = &mut consumer.push else { return false };
         let to = consumer.config.deliver_subject.as_bytes();
         let group = consumer.config.deliver_group.as_bytes();
         let listeners = host.literal_listeners(to, group);
         let active = if group.is_empty() { listeners.plain } else { listeners.queue };
         if active == push.active {
-            return;
+            return false;
         }
         if active {
             push.activate(now);
-            if consumer.config.sourcing {
+            if consumer.config.sourcing && last.0 > 0 {
                 // Tells the hub at once whether it missed anything, not a second later.
                 push.beat(now, to, last, &mut Speaker { host, scratch });
             }
         } else {
             push.deactivate(now);
         }
-        self.consumer_run(now, id, host);
+        true
     }
 }

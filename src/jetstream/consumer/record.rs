@@ -72,18 +72,18 @@ pub(super) fn encode(
     next: Seq,
     now: Now,
 ) -> Vec<u8> {
-    let (mut last_seq, mut last_dseq) = (0, 0);
+    let mut before = Position::default();
     let pending = progress
         .pending
         .iter()
         .map(|entry| {
             let due = entry.due.since(now.instant);
             let stored = StoredPending {
-                seq: entry.seq.saturating_sub(last_seq),
-                dseq: entry.dseq.saturating_sub(last_dseq),
+                seq: entry.seq.saturating_sub(before.stream),
+                dseq: entry.dseq.saturating_sub(before.consumer),
                 due_ms: u64::try_from(due.as_millis()).unwrap_or(u64::MAX),
             };
-            (last_seq, last_dseq) = (entry.seq, entry.dseq);
+            before = Position { consumer: entry.dseq, stream: entry.seq };
             stored
         })
         .collect();

@@ -61,7 +61,9 @@ impl Saving {
 impl Consumer {
     /// Something worth keeping changed; true if the timer has to be set.
     pub(super) fn mark_dirty(&mut self, now: Now) -> bool {
-        if !self.persisted || self.saving.dirty {
+        // A hub's consumer starts anew after a restart: writing its progress would wear the
+        // flash for nothing.
+        if !self.persisted || self.saving.dirty || self.config.is_sourcing() {
             return false;
         }
         self.saving.dirty = true;

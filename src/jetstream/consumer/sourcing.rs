@@ -32,7 +32,7 @@ const IDENTITY_HEADER: &str = "Nats-Stream-Identity";
 /// As the last consumer sequence in a heartbeat: no hub can have received it.
 pub(super) const IMPOSSIBLE_SEQ: u64 = 1 << 62;
 /// Without interest; longer than any outage worth resuming from.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEPT: Duration = Duration::from_hours(7 * 24);
 /// For one stream.
 const KEPT_MAX: usize = 64;
 /// Random characters of a name.

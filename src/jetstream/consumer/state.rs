@@ -464,9 +464,9 @@ impl Progress {
 
     /// The stream ends at `last`, before what this consumer remembers: its tail was lost.
     pub(super) fn forget_after(&mut self, last: Seq) {
-        let lost: Vec<Seq> =
+        let missing: Vec<Seq> =
             self.pending.iter().map(|entry| entry.seq).filter(|&seq| seq > last).collect();
-        for seq in lost {
+        for seq in missing {
             self.pending.remove(seq);
         }
         self.redelivered.split_off(&last.saturating_add(1));
@@ -474,12 +474,14 @@ impl Progress {
         self.delivered.stream = self.delivered.stream.min(last);
     }
 
-    /// Drops all that is pending, as a purge does; the floors follow.
-    pub(super) fn forget_all(&mut self) {
+    /// The stream was emptied up to `last`: nothing is pending, all of it counts as settled.
+    pub(super) fn forget_all(&mut self, last: Seq, now: Timestamp) {
         self.pending.clear();
         self.queue.clear();
         self.redelivered.clear();
-        self.raise_floor();
+        self.delivered.stream = self.delivered.stream.max(last);
+        self.floor = self.delivered;
+        self.last_ack = now;
     }
 }
 
