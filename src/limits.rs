@@ -25,7 +25,7 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 /// Missed PONGs before `-ERR 'Stale Connection'`. Config: `ping_max`.
 pub const PINGS_OUT_MAX: u32 = 2;
 /// Between PINGs of the server. Config: `ping_interval`.
-pub const PING_INTERVAL: Duration = Duration::from_secs(120);
+pub const PING_INTERVAL: Duration = Duration::from_mins(2);
 /// From CONNECT to the first PING of the server, at most (it measures the round trip).
 pub const FIRST_PING_DELAY: Duration = Duration::from_secs(2);
 /// A connection that takes none of our bytes for this long is closed as a slow consumer.
@@ -124,7 +124,7 @@ pub const API_DELETED_MAX: u32 = 1_000_000;
 /// Subjects in one page of a stream info with `subjects_filter`.
 pub const API_SUBJECTS_PAGE: usize = 100_000;
 /// The default window for `Nats-Msg-Id`.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 /// Flow control of a push consumer starts with this window, in bytes, and doubles with each
 /// answer up to [`FLOW_WINDOW_BYTES_MAX`].
 pub const FLOW_WINDOW_BYTES_MIN: usize = 2 * 1024 * 1024;

@@ -77,7 +77,7 @@ pub fn is_subset(inner: &[u8], outer: &[u8]) -> bool {
             (Some(_), b">") => return true,
             (Some(b">"), _) => return false,
             (Some(_), b"*") => {}
-            (Some(b"*"), _) => return false,
+            // A `*` of ours is no literal of theirs.
             (Some(token), theirs) => {
                 if token != theirs {
                     return false;
@@ -94,8 +94,7 @@ pub fn collides(a: &[u8], b: &[u8]) -> bool {
     let mut theirs = tokens(b);
     loop {
         match (ours.next(), theirs.next()) {
-            (None, None) => return true,
-            (Some(b">"), Some(_)) | (Some(_), Some(b">")) => return true,
+            (None, None) | (Some(b">"), Some(_)) | (Some(_), Some(b">")) => return true,
             (None, _) | (_, None) => return false,
             (Some(b"*"), Some(_)) | (Some(_), Some(b"*")) => {}
             (Some(x), Some(y)) => {

@@ -69,7 +69,7 @@ impl Broker {
             }
             ParseError::BadArguments => core.close(index, CloseReason::ProtocolViolation, true),
             ParseError::ControlLineTooLong => {
-                core.fail(index, "maximum control line exceeded", CloseReason::MaximumControlLine)
+                core.fail(index, "maximum control line exceeded", CloseReason::MaximumControlLine);
             }
             ParseError::PayloadTooLarge => {
                 core.fail(index, "Maximum Payload Violation", CloseReason::MaximumPayload);
@@ -217,11 +217,11 @@ impl Broker {
         let known = client.sids.find(hash, |id| is_sid(subs, *id, sid)).copied();
         if let Some(id) = known {
             let mut ends = true;
-            if let Some(sub) = self.core.subs.get_mut(id.0 as usize) {
-                if let Receiver::Client { delivered, max: limit, .. } = &mut sub.receiver {
-                    *limit = max.unwrap_or(0);
-                    ends = max.is_none_or(|max| *delivered >= max);
-                }
+            if let Some(sub) = self.core.subs.get_mut(id.0 as usize)
+                && let Receiver::Client { delivered, max: limit, .. } = &mut sub.receiver
+            {
+                *limit = max.unwrap_or(0);
+                ends = max.is_none_or(|max| *delivered >= max);
             }
             if ends {
                 self.core.end_client_sub(id);
@@ -277,11 +277,11 @@ impl Broker {
         let interval = self.core.options.ping_interval;
         let ping_max = self.core.options.ping_max;
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
-        if let Some(client) = conn.client_mut() {
-            if client.connect_by.is_some_and(|at| at <= now.instant) {
-                self.core.fail(index, "Authentication Timeout", CloseReason::AuthenticationTimeout);
-                return;
-            }
+        if let Some(client) = conn.client_mut()
+            && client.connect_by.is_some_and(|at| at <= now.instant)
+        {
+            self.core.fail(index, "Authentication Timeout", CloseReason::AuthenticationTimeout);
+            return;
         }
         if conn.ping_at > now.instant {
             return;

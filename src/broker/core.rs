@@ -332,10 +332,10 @@ impl Core {
         };
         let hash = self.sid_hash(sid);
         let conn = *conn;
-        if let Some(client) = self.conns.get_mut(conn as usize).and_then(Conn::client_mut) {
-            if let Ok(entry) = client.sids.find_entry(hash, |&other| other == id) {
-                entry.remove();
-            }
+        if let Some(client) = self.conns.get_mut(conn as usize).and_then(Conn::client_mut)
+            && let Ok(entry) = client.sids.find_entry(hash, |&other| other == id)
+        {
+            entry.remove();
         }
         self.remove_sub(id);
     }
@@ -346,10 +346,10 @@ impl Core {
     }
 
     fn note_change(&mut self, subject: &[u8]) {
-        if let Some(watched) = self.watched.get(subject) {
-            if self.changed.last() != Some(watched) {
-                self.changed.push(watched.clone());
-            }
+        if let Some(watched) = self.watched.get(subject)
+            && self.changed.last() != Some(watched)
+        {
+            self.changed.push(watched.clone());
         }
     }
 
@@ -369,10 +369,10 @@ impl Core {
             delivered |= self.deliver_to(sub, origin, msg, targets, None);
         }
         for group in &found.matches().queues {
-            if let Origin::Leaf { queues, .. } = origin {
-                if !queues.iter().any(|queue| **queue == *group.queue) {
-                    continue;
-                }
+            if let Origin::Leaf { queues, .. } = origin
+                && !queues.iter().any(|queue| **queue == *group.queue)
+            {
+                continue;
             }
             delivered |= self.deliver_to_one(&group.members, &group.queue, origin, msg, targets);
         }

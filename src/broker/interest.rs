@@ -153,10 +153,8 @@ impl Found {
 impl Interest {
     /// An empty tree. `seed` keeps a peer from choosing subjects that collide.
     pub fn new(seed: u64) -> Self {
-        let mut nodes = Vec::new();
-        nodes.push(Node::new(NONE));
         Self {
-            nodes,
+            nodes: alloc::vec![Node::new(NONE)],
             free: Vec::new(),
             edges: HashTable::new(),
             hasher: FixedState::with_seed(seed),
@@ -240,7 +238,6 @@ impl Interest {
         matches.clear();
         self.collect(subject, &mut matches);
         // Truncation is the point: 32 bits of the hash tell subjects apart well enough.
-        #[expect(clippy::cast_possible_truncation, reason = "a fingerprint")]
         let print = (hash >> 32) as u32 | 1;
         #[expect(clippy::cast_possible_truncation, reason = "reduced by the modulus")]
         let slot = hash as usize % SEEN_ONCE_LEN;
@@ -305,10 +302,10 @@ impl Interest {
                 matches.clear();
                 return;
             }
-            if let Some(full) = self.nodes.get(node.full as usize) {
-                if after.is_none_or(|after| !has_empty_token(after)) {
-                    take(full, matches);
-                }
+            if let Some(full) = self.nodes.get(node.full as usize)
+                && after.is_none_or(|after| !has_empty_token(after))
+            {
+                take(full, matches);
             }
             if node.star != NONE {
                 match after {

@@ -451,8 +451,6 @@ impl Broker {
         let Some(rest) = subject.strip_prefix(&self.domain_prefix[..]) else {
             return Cow::Borrowed(subject);
         };
-        const MAPPED: [&[u8]; 6] =
-            [b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT."];
         if rest == b"INFO" || MAPPED.iter().any(|prefix| rest.starts_with(prefix)) {
             Cow::Owned([b"$JS.API.", rest].concat())
         } else if rest.starts_with(b"$KV.") || rest.starts_with(b"$OBJ.") {
@@ -510,10 +508,10 @@ impl Broker {
             self.core.timers.pop();
             self.conn_timeout(now, at, id);
         }
-        if let Some(js) = &mut self.js {
-            if js.poll_timeout().is_some_and(|at| at <= now.instant) {
-                js.handle_timeout(now, &mut self.core);
-            }
+        if let Some(js) = &mut self.js
+            && js.poll_timeout().is_some_and(|at| at <= now.instant)
+        {
+            js.handle_timeout(now, &mut self.core);
         }
         self.run_deferred(now);
     }
@@ -563,6 +561,10 @@ impl Broker {
         self.core.clients
     }
 }
+
+/// What the mappings of a JetStream domain cover, after `$JS.<domain>.API.`.
+const MAPPED: [&[u8]; 6] =
+    [b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT."];
 
 /// A receiver with more than this waiting slows down who sends to it.
 const STALL_BYTES: usize = 2 * 1024 * 1024;

@@ -207,7 +207,7 @@ fn parse_any<'a>(buf: &'a [u8], bounds: &Bounds) -> Result<Parsed<'a>, ParseErro
     }
     match verb {
         Verb::Connect => done(ClientOp::Connect(arguments)),
-        Verb::Info => done(ClientOp::Ignored),
+        Verb::Info | Verb::Ping | Verb::Pong | Verb::Ok => done(ClientOp::Ignored),
         Verb::Err => done(ClientOp::Err(arguments)),
         Verb::Sub => match *Arguments::split(arguments).as_slice() {
             [subject, sid] => done(ClientOp::Sub { subject, queue: &[], sid }),
@@ -248,7 +248,6 @@ fn parse_any<'a>(buf: &'a [u8], bounds: &Bounds) -> Result<Parsed<'a>, ParseErro
             }
             message(buf, line_end, bounds, subject, reply, header_len, total)
         }
-        Verb::Ping | Verb::Pong | Verb::Ok => done(ClientOp::Ignored),
     }
 }
 

@@ -383,12 +383,12 @@ impl<P: Print> Server<P> {
         };
         match session {
             Ok(session) => {
-                if let Some(Some(peer)) = self.peers.get_mut(id.index as usize) {
-                    if peer.id == id {
-                        peer.socket.start_tls(session);
-                        peer.tls_begun = true;
-                        self.flush(now, id);
-                    }
+                if let Some(Some(peer)) = self.peers.get_mut(id.index as usize)
+                    && peer.id == id
+                {
+                    peer.socket.start_tls(session);
+                    peer.tls_begun = true;
+                    self.flush(now, id);
                 }
             }
             Err(error) => self.broker.tls_done(now, id, Err(&error)),
@@ -469,12 +469,12 @@ impl<P: Print> Server<P> {
     }
 
     fn wake_resting(&mut self, now: Now) {
-        if let Some((at, _)) = self.accept_pause {
-            if at <= now.instant {
-                self.watch_listener(true);
-                // Kept for the doubling until an accept succeeds, but no longer due.
-                self.accept_pause = None;
-            }
+        if let Some((at, _)) = self.accept_pause
+            && at <= now.instant
+        {
+            self.watch_listener(true);
+            // Kept for the doubling until an accept succeeds, but no longer due.
+            self.accept_pause = None;
         }
         if self.resting.is_empty() {
             return;
@@ -558,11 +558,11 @@ impl<P: Print> Server<P> {
     }
 
     fn drop_peer(&mut self, now: Now, id: ConnId) {
-        if let Some(slot) = self.peers.get_mut(id.index as usize) {
-            if slot.as_ref().is_some_and(|peer| peer.id == id) {
-                *slot = None;
-                self.broker.closed(now, id);
-            }
+        if let Some(slot) = self.peers.get_mut(id.index as usize)
+            && slot.as_ref().is_some_and(|peer| peer.id == id)
+        {
+            *slot = None;
+            self.broker.closed(now, id);
         }
     }
 

@@ -48,7 +48,8 @@ pub fn serve(start: &Start) -> ExitCode {
     }
     match run(start, config, clock, log) {
         Ok(()) => ExitCode::SUCCESS,
-        Err((mut log, text)) => {
+        Err(failure) => {
+            let (mut log, text) = *failure;
             log.fatal(clock.now().wall, &text);
             ExitCode::FAILURE
         }
@@ -78,13 +79,13 @@ impl Print for Printer {
     }
 }
 
-type Failure = (Log, String);
+type Failure = Box<(Log, String)>;
 
 fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(), Failure> {
     let mut seed = [0; 8];
     let seed = match rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
         Ok(_) => u64::from_ne_bytes(seed),
-        Err(error) => return Err((log, format!("no random numbers to be had: {error}"))),
+        Err(error) => return Err(Box::new((log, format!("no random numbers to be had: {error}")))),
     };
     let mut rng = Rng::new(seed);
     let server_id = server_id(&mut rng);
@@ -100,11 +101,11 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         log.warning(now, &advice);
     }
     if let Err(error) = write_pid(config.pid_file.as_deref()) {
-        return Err((log, error));
+        return Err(Box::new((log, error)));
     }
     let listener = match bind(config) {
         Ok(listener) => listener,
-        Err(error) => return Err((log, error)),
+        Err(error) => return Err(Box::new((log, error))),
     };
     let port = listener.local_addr().map_or(0, |address| address.port());
     let options = options(config, server_id, name.clone(), port);
@@ -120,11 +121,11 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     for remote in config.leafnodes.remotes.iter().filter(|remote| !remote.disabled) {
         match remote_options(remote, &config.leafnodes) {
             Ok(options) => remotes.push(options),
-            Err(error) => return Err((log, format!("leafnodes.remotes: {error}"))),
+            Err(error) => return Err(Box::new((log, format!("leafnodes.remotes: {error}")))),
         }
         match TlsClient::new(remote.tls.as_ref()) {
             Ok(client) => tls.push(client),
-            Err(error) => return Err((log, format!("leafnodes.remotes.tls: {error}"))),
+            Err(error) => return Err(Box::new((log, format!("leafnodes.remotes.tls: {error}")))),
         }
     }
     let broker = Broker::new(options, js, rng.next_u64());
@@ -136,7 +137,7 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         Err(error) => {
             let log = Log::open(LogOptions::from(config));
             return match log {
-                Ok(log) => Err((log, error.to_string())),
+                Ok(log) => Err(Box::new((log, error.to_string()))),
                 Err(_) => Ok(()),
             };
         }
