@@ -1,1 +1,179 @@
-//! Coming.
+//! Single rules of the engine, one test each.
+
+use std::time::Duration;
+
+use sedge::jetstream::engine::MemStore;
+use sedge::jetstream::storage::{
+    ConsumerRecord, PublishOutcome, Purge, Removed, StoreReply, StoreRequest, StreamSettings, Token,
+};
+use sedge::store::StoreOptions;
+use sedge::subject::Filter;
+use sedge::time::Timestamp;
+
+use crate::world::{self, Answer, STREAM, TestDisk, Text, headers, settings};
+
+fn store(settings: StreamSettings) -> MemStore {
+    let mut store = MemStore::new();
+    let StoreReply::Done { result, .. } = store.ask(world::create(settings)) else { panic!() };
+    result.unwrap();
+    store
+}
+
+fn text(subject: &str, fields: &[(&str, &str)]) -> Text {
+    Text { at: 1, subject: subject.into(), headers: headers(fields), payload: b"x".to_vec() }
+}
+
+/// The sequence, or the description of the error.
+fn say(store: &mut MemStore, text: &Text) -> String {
+    match &store.publish(std::slice::from_ref(text)).0[0] {
+        PublishOutcome::Stored { seq, .. } => seq.to_string(),
+        PublishOutcome::Duplicate { seq } => format!("duplicate {seq}"),
+        PublishOutcome::Refused(error) => format!("{} {error}", error.codes().0),
+    }
+}
+
+#[test]
+fn expectations_are_checked_in_nats_servers_order() {
+    let mut store =
+        store(StreamSettings { duplicate_window: Duration::from_secs(1), ..settings() });
+    let mut ask = |subject: &str, fields: &[(&str, &str)]| say(&mut store, &text(subject, fields));
+    assert_eq!(ask("a", &[("Nats-Expected-Last-Sequence", "0")]), "1");
+    assert_eq!(ask("a", &[("Nats-Expected-Stream", "T")]), "10060 expected stream does not match");
+    assert_eq!(ask("a", &[("Nats-Expected-Last-Sequence", "x")]), "10071 wrong last sequence: 1");
+    assert_eq!(ask("b", &[("Nats-Expected-Last-Sequence", "")]), "2");
+    let on_subject = "Nats-Expected-Last-Subject-Sequence";
+    assert_eq!(ask("a", &[(on_subject, "2")]), "10071 wrong last sequence: 1");
+    assert_eq!(ask("a", &[(on_subject, "1")]), "3");
+    let subject = "Nats-Expected-Last-Subject-Sequence-Subject";
+    assert_eq!(ask("a", &[(on_subject, "2"), (subject, "b")]), "4");
+    assert_eq!(ask("a", &[(on_subject, "4"), (subject, "*")]), "5");
+    assert_eq!(
+        ask("a", &[(subject, "b")]),
+        "10193 missing sequence for expected last sequence per subject"
+    );
+    assert_eq!(ask("a", &[("Nats-Msg-Id", "one")]), "6");
+    // The duplicate wins over the expected id, but not over an expected sequence.
+    let last_id = "Nats-Expected-Last-Msg-Id";
+    assert_eq!(ask("a", &[("Nats-Msg-Id", "one"), (last_id, "no")]), "duplicate 6");
+    assert_eq!(
+        ask("a", &[("Nats-Msg-Id", "one"), ("Nats-Expected-Last-Sequence", "1")]),
+        "10071 wrong last sequence: 6"
+    );
+    assert_eq!(ask("a", &[(last_id, "no")]), "10070 wrong last msg ID: one");
+    assert_eq!(ask("a", &[("Nats-Rollup", "sub")]), "10111 rollup not permitted");
+    assert_eq!(ask("a", &[("Nats-TTL", "1s")]), "10166 per-message TTL is disabled");
+    assert_eq!(ask("a", &[("Nats-TTL", "0")]), "10165 invalid per-message TTL");
+}
+
+#[test]
+fn sealed_sizes_and_unknown_streams_are_refused() {
+    let mut small = store(StreamSettings { max_msg_size: Some(3), ..settings() });
+    let mut long = text("a", &[]);
+    long.payload = b"xxxx".to_vec();
+    assert_eq!(say(&mut small, &long), "10054 message size exceeds maximum allowed");
+    let mut any = store(settings());
+    let value = "v".repeat(65_536);
+    let big = text("a", &[("K", &value)]);
+    assert_eq!(say(&mut any, &big), "10097 header size exceeds maximum allowed of 64k");
+    let mut sealed = store(StreamSettings { sealed: true, ..settings() });
+    assert_eq!(say(&mut sealed, &text("a", &[])), "10109 invalid operation on sealed stream");
+    let mut none = MemStore::new();
+    assert_eq!(say(&mut none, &text("a", &[])), "10059 stream not found");
+}
+
+#[test]
+fn a_message_larger_than_the_stream_is_acked_and_gone_with_the_rest() {
+    let mut store = store(StreamSettings { max_bytes: Some(40), ..settings() });
+    assert_eq!(say(&mut store, &text("a", &[])), "1");
+    let (outcomes, updates) =
+        store.publish(&[Text { payload: vec![0; 100], subject: "a".into(), ..Text::default() }]);
+    assert!(matches!(outcomes[..], [PublishOutcome::Stored { seq: 2, .. }]));
+    assert_eq!((updates[0].state.messages, updates[0].state.first_seq), (0, 3));
+}
+
+#[test]
+fn a_purge_past_the_end_moves_the_counters_and_lists_are_bounded() {
+    let mut store = store(settings());
+    let texts: Vec<Text> = (0..5_000).map(|_| text("a", &[])).collect();
+    store.publish(&texts);
+    let purge = |store: &mut MemStore, purge: Purge| {
+        let StoreReply::Purged { result, update, .. } =
+            store.ask(StoreRequest::Purge { token: Token(1), stream: STREAM, purge })
+        else {
+            panic!()
+        };
+        (result.unwrap(), update.unwrap())
+    };
+    let filter = Some(Filter::parse(b"b").unwrap());
+    assert_eq!(purge(&mut store, Purge { filter, ..Purge::default() }).0, 0);
+    let (count, update) = purge(&mut store, Purge::default());
+    assert_eq!(count, 5_000);
+    assert_eq!(update.removed, Removed::Many { first: 1, last: 5_000 });
+    assert_eq!((update.state.first_seq, update.state.last_seq), (5_001, 5_000));
+    let before = Some(9_000);
+    let (_, update) = purge(&mut store, Purge { before, ..Purge::default() });
+    assert_eq!((update.state.first_seq, update.state.last_seq), (9_000, 8_999));
+    assert_eq!(say(&mut store, &text("a", &[])), "9000");
+}
+
+#[test]
+fn one_streams_damage_does_not_refuse_the_others() {
+    let disk = TestDisk::default();
+    let (mut store, _) =
+        world::open(&disk, StoreOptions { cache_bytes: 0, ..StoreOptions::default() });
+    store.ask(world::create(StreamSettings { max_msgs: Some(1), ..settings() }));
+    let other = sedge::id::StreamId(2);
+    let record = Vec::new();
+    store.ask(StoreRequest::CreateStream {
+        token: Token(1),
+        stream: other,
+        settings: settings(),
+        record,
+    });
+    let marker = vec![b'm'; 500];
+    let first = Text { at: 1, subject: "a".into(), payload: marker.clone(), ..Text::default() };
+    store.publish(&[first]);
+    {
+        let mut platter = disk.0.lock().unwrap();
+        let places: Vec<usize> = (0..platter.written.len() - 500)
+            .filter(|at| platter.written[*at..*at + 500] == marker[..])
+            .collect();
+        for at in places {
+            platter.written[at + 9] = b'?';
+        }
+    }
+    let mut batch = world::batch(&[text("a", &[])]);
+    batch.push(other, Timestamp(2), b"b", b"", b"", b"x");
+    let StoreReply::Published { outcomes, .. } = store.ask(StoreRequest::Publish(batch)) else {
+        panic!()
+    };
+    let PublishOutcome::Refused(error) = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    assert!(matches!(outcomes[1], PublishOutcome::Stored { seq: 1, .. }));
+}
+
+#[test]
+fn consumers_come_back_with_their_stream_and_go_with_it() {
+    let disk = TestDisk::default();
+    let (mut store, _) = world::open(&disk, StoreOptions::default());
+    store.ask(world::create(settings()));
+    let consumer = |name: &str| ConsumerRecord { name: name.into(), record: vec![1, 2] };
+    for name in ["one", "two"] {
+        let (token, consumer) = (Some(Token(2)), consumer(name));
+        store.ask(StoreRequest::PutConsumer { token, stream: STREAM, consumer });
+    }
+    let name = "one".to_string();
+    assert!(
+        store.apply_batch(vec![StoreRequest::DeleteConsumer { stream: STREAM, name }]).is_empty()
+    );
+    drop(store);
+    let (mut store, replies) = world::open(&disk, StoreOptions::default());
+    let StoreReply::Recovered { streams, .. } = &replies[0] else { panic!() };
+    assert_eq!(streams[0].consumers, [consumer("two")]);
+    store.ask(StoreRequest::DeleteStream { token: Token(3), stream: STREAM });
+    drop(store);
+    let (_, replies) = world::open(&disk, StoreOptions::default());
+    let StoreReply::Recovered { streams, next_stream, .. } = &replies[0] else { panic!() };
+    assert!(streams.is_empty());
+    assert_eq!(*next_stream, STREAM.0 + 1, "ids are not reused");
+}
