@@ -264,7 +264,7 @@ impl Solicitor {
             let place = &self.place;
             let text = match error {
                 Some(error) => format!("Leafnode connection to {place} lost: {error}"),
-                None => format!("Leafnode connection to {place} was closed by the hub"),
+                None => format!("Leafnode connection to {place} lost"),
             };
             self.outputs.push_back(LeafOutput::Notice(LeafNotice::Warn(text)));
         }

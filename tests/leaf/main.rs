@@ -22,5 +22,6 @@ mod login;
 mod outage;
 mod relay;
 mod routing;
+mod sourcing;
 mod tls;
 mod world;
