@@ -296,16 +296,6 @@ pub(crate) fn durations(to: &mut Vec<i64>, value: &Json, path: Path<'_>) -> Resu
     each(to, value, path, "[]time.Duration", |item, value, path| duration(item, value, path))
 }
 
-/// Sets a list of objects; `null` empties it. `go_type` is of the list.
-pub(crate) fn objects<T: FromJson>(
-    to: &mut Vec<T>,
-    value: &Json,
-    path: Path<'_>,
-    go_type: &str,
-) -> Result<bool, String> {
-    each(to, value, path, go_type, object)
-}
-
 fn each<T: Default>(
     to: &mut Vec<T>,
     value: &Json,
@@ -762,7 +752,7 @@ mod tests {
                 "no_ack" => boolean(&mut self.no_ack, value, path),
                 "subjects" => strings(&mut self.subjects, value, path),
                 "placement" => optional(&mut self.placement, value, path),
-                "sources" => objects(&mut self.sources, value, path, "[]*server.StreamSource"),
+                "sources" => each(&mut self.sources, value, path, "[]*server.StreamSource", object),
                 "metadata" => map(&mut self.metadata, value, path),
                 _ => Ok(false),
             }

@@ -53,9 +53,10 @@ use super::JetStream;
 use crate::id::{ConsumerId, StreamId};
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::storage::{Seq, StoreReply};
+use crate::jetstream::stream::config::ConsumerLimits;
 use crate::subject::Filter;
 use crate::time::{Instant, Now, Timestamp};
-use config::ConsumerConfig;
+use config::{AckPolicy, ConsumerConfig};
 use cursor::Cursor;
 use deliver::Gate;
 use info::Reply;
@@ -354,6 +355,27 @@ impl JetStream {
             self.consumers.get(**id).is_some_and(|consumer| !consumer.config.is_hidden())
         };
         names.values().filter(visible).count()
+    }
+
+    /// Names of the consumers that would break these limits of their stream.
+    pub(in crate::jetstream) fn consumers_over_limits(
+        &self,
+        stream: StreamId,
+        limits: &ConsumerLimits,
+    ) -> Vec<&str> {
+        let over = |cap: i64, value: i64| cap > 0 && value > cap;
+        let consumers = self.consumers.by_stream.get(&stream).into_iter().flatten();
+        consumers
+            .filter(|(_, id)| {
+                self.consumers.get(**id).is_some_and(|consumer| {
+                    let config = &consumer.config;
+                    over(limits.inactive_threshold, config.inactive_threshold)
+                        || (config.ack_policy != AckPolicy::None
+                            && over(limits.max_ack_pending, config.max_ack_pending))
+                })
+            })
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     /// Consumers of all streams, hidden ones included.

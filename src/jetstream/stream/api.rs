@@ -455,6 +455,11 @@ impl JetStream {
         let stream = self.stream_by_name(name).ok_or(ApiError::STREAM_NOT_FOUND)?;
         stream.config.check_update(&config)?;
         config.check_supported()?;
+        let over = self.consumers_over_limits(stream.id, &config.consumer_limits);
+        if !over.is_empty() {
+            let text = format!("change to limits violates consumers: {}", over.join(", "));
+            return Err(ApiError::with(10069, 500, text));
+        }
         self.check_reservation(&config, stream.config.max_bytes)?;
         self.check_overlap(Some(stream.id), &config)?;
         config.seal();

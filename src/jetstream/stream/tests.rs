@@ -230,6 +230,37 @@ fn checks_of_create_and_update_come_in_the_order_of_nats_server() {
 }
 
 #[test]
+fn an_update_may_not_cap_consumers_below_what_they_have() {
+    let mut world = world_with("");
+    for (name, rest) in
+        [("c", ",\"max_ack_pending\":3,\"inactive_threshold\":9000000000"), ("d", "")]
+    {
+        let body = format!(
+            "{{\"stream_name\":\"T\",\"config\":{{\"durable_name\":\"{name}\",\
+             \"ack_policy\":\"explicit\"{rest}}}}}"
+        );
+        let reply = world.api(&format!("CONSUMER.CREATE.T.{name}"), &body);
+        assert!(!reply.contains("\"error\""), "{reply}");
+    }
+    for (limits, violated) in [
+        ("\"max_ack_pending\":1000", ""),
+        ("\"max_ack_pending\":5", "d"),
+        ("\"max_ack_pending\":2", "c, d"),
+        ("\"inactive_threshold\":5000000000", "c"),
+    ] {
+        let body =
+            format!("{{\"name\":\"T\",\"subjects\":[\"t.>\"],\"consumer_limits\":{{{limits}}}}}");
+        let reply = world.api("STREAM.UPDATE.T", &body);
+        if violated.is_empty() {
+            assert!(!reply.contains("\"error\""), "{reply}");
+        } else {
+            let text = format!("10069 500 change to limits violates consumers: {violated}");
+            assert_eq!(error(&reply), text);
+        }
+    }
+}
+
+#[test]
 fn limits_of_the_server_bound_what_streams_may_reserve() {
     let mut world = World::new(Options {
         max_storage: Some(1000),
