@@ -58,7 +58,7 @@ fn what_was_acknowledged_survives_power_cuts_and_failing_syncs() {
             if rng.below(2) == 0 {
                 disk.0.lock().unwrap().fail_in = Some(rng.below(60));
             }
-            for _ in 0..rng.below(12) + 1 {
+            for _ in 0..=rng.below(12) {
                 let texts = draw(&mut rng, &mut at);
                 let (outcomes, _) = store.publish(&texts);
                 promised.extend(stored(&texts, &outcomes));
@@ -98,7 +98,7 @@ fn with_relaxed_sync_a_crash_loses_the_end_but_reuses_no_sequence() {
         store.sync();
         let (mut named, mut synced, mut at) = (0, 0, 0);
         for _ in 0..4 {
-            for _ in 0..rng.below(20) + 1 {
+            for _ in 0..=rng.below(20) {
                 let texts = draw(&mut rng, &mut at);
                 let (outcomes, _) = store.publish(&texts);
                 let rows = stored(&texts, &outcomes);

@@ -33,7 +33,7 @@ fn flipped_bytes_are_reported_and_the_file_is_kept() {
     for seed in world::seeds(200) {
         let mut rng = Rng::new(seed);
         let mut bad = bytes.clone();
-        for _ in 0..rng.below(8) + 1 {
+        for _ in 0..=rng.below(8) {
             let at = rng.index(bad.len());
             bad[at] ^= 1 << rng.below(8);
         }

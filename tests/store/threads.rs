@@ -80,7 +80,7 @@ fn what_was_stored_is_there_after_a_restart() {
 
 #[test]
 fn with_relaxed_sync_a_clean_stop_keeps_everything_and_skips_no_sequence() {
-    publish_and_reopen(SyncPolicy::Every(Duration::from_secs(3600)));
+    publish_and_reopen(SyncPolicy::Every(Duration::from_hours(1)));
 }
 
 #[test]

@@ -130,7 +130,8 @@ impl StorageBackend for Backend {
         let mut platter = self.0.lock().unwrap();
         platter.step()?;
         platter.journal.clear();
-        platter.synced = platter.written.clone();
+        let Platter { written, synced, .. } = &mut *platter;
+        synced.clone_from(written);
         Ok(())
     }
 
@@ -203,7 +204,13 @@ pub(crate) fn headers(fields: &[(&str, &str)]) -> String {
     if fields.is_empty() {
         return String::new();
     }
-    let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut lines = String::new();
+    for (name, value) in fields {
+        lines.push_str(name);
+        lines.push_str(": ");
+        lines.push_str(value);
+        lines.push_str("\r\n");
+    }
     format!("NATS/1.0\r\n{lines}\r\n")
 }
 

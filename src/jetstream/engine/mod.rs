@@ -223,8 +223,8 @@ fn done(
     found: bool,
     result: Result<(), StoreError>,
     update: Option<StreamUpdate>,
-) -> Option<Answer> {
-    Some(Answer::Reply(StoreReply::Done { token, found, result, update }))
+) -> Answer {
+    Answer::Reply(StoreReply::Done { token, found, result, update })
 }
 
 fn sealed() -> StoreError {
@@ -268,7 +268,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
             StoreRequest::UpdateStream { token, stream, settings, record } => {
                 let (token, stream) = (*token, *stream);
                 let Some(work) = self.work(stream)? else {
-                    return Ok(done(token, false, Ok(()), None));
+                    return Ok(Some(done(token, false, Ok(()), None)));
                 };
                 let tighter = settings.max_msgs_per_subject != work.settings.max_msgs_per_subject;
                 work.settings = settings.clone();
@@ -281,7 +281,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
                     Ok(work.update())
                 })?;
                 self.rows.put(Table::Hot, &keys::hot(stream, keys::Kind::Config), record)?;
-                done(token, true, Ok(()), update)
+                Some(done(token, true, Ok(()), update))
             }
             StoreRequest::DeleteStream { token, stream } => {
                 let found = read::head(self.rows, *stream)?.is_some()
@@ -293,7 +293,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
                 }
                 let (start, end) = keys::hot_stream(*stream);
                 self.rows.remove_range(Table::Hot, &start, &end)?;
-                done(*token, found, Ok(()), None)
+                Some(done(*token, found, Ok(()), None))
             }
             StoreRequest::Purge { token, stream, purge } => {
                 let (token, stream) = (*token, *stream);
@@ -315,14 +315,14 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
             StoreRequest::DeleteMsg { token, stream, seq, erase } => {
                 let (token, stream) = (*token, *stream);
                 if self.work(stream)?.is_some_and(|work| work.settings.sealed) {
-                    return Ok(done(token, false, Err(sealed()), None));
+                    return Ok(Some(done(token, false, Err(sealed()), None)));
                 }
                 let deleted = self.with(stream, |work, rows| {
                     Ok((remove::delete(work, rows, *seq, *erase)?, work.update()))
                 })?;
                 match deleted {
-                    Some((found, update)) => done(token, found, Ok(()), Some(update)),
-                    None => done(token, false, Ok(()), None),
+                    Some((found, update)) => Some(done(token, found, Ok(()), Some(update))),
+                    None => Some(done(token, false, Ok(()), None)),
                 }
             }
             StoreRequest::Expire { stream, now } => {
@@ -343,7 +343,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
                     let key = keys::consumer(*stream, &consumer.name);
                     self.rows.put(Table::Hot, &key, &consumer.record)?;
                 }
-                token.and_then(|token| done(token, found, Ok(()), None))
+                token.map(|token| done(token, found, Ok(()), None))
             }
             StoreRequest::DeleteConsumer { stream, name } => {
                 self.rows.remove(Table::Hot, &keys::consumer(*stream, name))?;
@@ -387,7 +387,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
     ) -> Result<Option<Answer>, StoreError> {
         if self.work(stream)?.is_some() {
             let text = format!("stream #{} exists already", stream.0);
-            return Ok(done(token, true, Err(StoreError { text }), None));
+            return Ok(Some(done(token, true, Err(StoreError { text }), None)));
         }
         let mut work = Work::create(stream, settings.clone());
         work.write_settings(self.rows)?;
@@ -402,7 +402,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
         }
         let update = work.update();
         self.works.insert(stream, Some(work));
-        Ok(done(token, false, Ok(()), Some(update)))
+        Ok(Some(done(token, false, Ok(()), Some(update))))
     }
 
     fn publish(&mut self, batch: &'r PublishBatch) -> Result<Answer, ApplyError> {
