@@ -796,7 +796,8 @@ impl ConsumerConfig {
                 );
             }
         }
-        Ok(())
+        // Differs from nats-server, which has them: better refused than ignored.
+        Err(ApiError::fixed(10052, 500, "priority groups not supported by this server"))
     }
 
     /// May `self` become `new`? Both are checked and have their defaults.
@@ -979,6 +980,15 @@ mod tests {
                 ConsumerConfig { backoff: vec![1, 2], max_deliver: 1, ..base() },
                 10116,
                 "max deliver is required to be > length of backoff values",
+            ),
+            (
+                ConsumerConfig {
+                    priority_policy: PriorityPolicy::Overflow,
+                    priority_groups: vec!["g".into()],
+                    ..base()
+                },
+                10052,
+                "priority groups not supported by this server",
             ),
             (
                 ConsumerConfig { sample_freq: "x%".into(), ..base() },
