@@ -72,6 +72,7 @@ pub fn matches(subject: &[u8], pattern: &[u8]) -> bool {
 pub fn is_subset(inner: &[u8], outer: &[u8]) -> bool {
     let mut inner = tokens(inner);
     for theirs in tokens(outer) {
+        #[expect(clippy::match_same_arms, reason = "the order of the arms matters")]
         match (inner.next(), theirs) {
             (None, _) => return false,
             (Some(_), b">") => return true,

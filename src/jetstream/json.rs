@@ -293,7 +293,7 @@ pub(crate) fn strings(to: &mut Vec<String>, value: &Json, path: Path<'_>) -> Res
 
 /// Sets a list of durations in nanoseconds; `null` empties it.
 pub(crate) fn durations(to: &mut Vec<i64>, value: &Json, path: Path<'_>) -> Result<bool, String> {
-    each(to, value, path, "[]time.Duration", |item, value, path| duration(item, value, path))
+    each(to, value, path, "[]time.Duration", duration)
 }
 
 fn each<T: Default>(

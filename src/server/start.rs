@@ -290,7 +290,9 @@ fn jetstream_options(js: &JetStreamConfig, server_name: &str) -> jetstream::opti
     let memory = js.max_memory_store.or_else(|| {
         let info = rustix::system::sysinfo();
         let unit = u64::from(info.mem_unit);
-        Some(u64::try_from(info.totalram).unwrap_or(0).saturating_mul(unit) / 4 * 3)
+        // `totalram` is as wide as the machine's words.
+        let words = u128::from(info.totalram);
+        Some(u64::try_from(words).unwrap_or(u64::MAX).saturating_mul(unit) / 4 * 3)
     });
     jetstream::options::Options {
         domain: js.domain.clone(),

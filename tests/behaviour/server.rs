@@ -133,6 +133,7 @@ impl Server {
             match self.child.try_wait() {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) if Instant::now() < deadline => {
+                    // The end of a process gives no event to wait for; this is the pace of looking.
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 _ => return Err(format!("still running after {STOP_DEADLINE:?}")),

@@ -2,7 +2,7 @@
 //!
 //! The server is named by `NATS_SERVER`, or lies under `target/peers`. Without it the
 //! comparison is left out loudly; with `SEDGE_REQUIRE_PEERS=1` that is a failure.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod agreement;
 mod command_line;

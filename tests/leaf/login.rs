@@ -53,6 +53,7 @@ fn a_wrong_password_is_named_and_tried_again() {
     // Our own log folds lines that repeat.
     while count_lines(&hub.server, "authentication error") < 3 {
         assert!(start.elapsed() < Duration::from_secs(10), "{}", hub.server.log());
+        // The pace of looking; the bound is above.
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(start.elapsed() >= Duration::from_millis(1500), "asked too often");
@@ -178,6 +179,7 @@ fn a_hub_with_our_name_is_not_asked_again_for_half_a_minute() {
     wait_for_line(&gateway, "change server_name", DEADLINE);
     let refused = || count_lines(&hub.server, "has same cluster name");
     let before = refused();
+    // Time in which a remote that went on as usual would have tried several times.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(refused(), before, "{}", hub.server.log());
 }

@@ -28,6 +28,7 @@ fn cut_and_mend(cut: impl Fn(&Relay), outage: Duration) {
     wait_for_way(&mut below, &mut above, "up", DEADLINE);
     for _ in 0..3 {
         cut(&relay);
+        // How long the link is down is what is being tested.
         std::thread::sleep(outage);
         relay.mend();
         let took = wait_for_way(&mut below, &mut above, "up", DEADLINE);
@@ -149,6 +150,7 @@ fn hubs_that_lie_or_stall_get_a_clear_line_and_another_try() {
         let start = Instant::now();
         while count.load(Ordering::Relaxed) < 2 {
             assert!(start.elapsed() < DEADLINE, "no second try after {line:?}");
+            // The pace of looking; the bound is above.
             std::thread::sleep(Duration::from_millis(10));
         }
     }

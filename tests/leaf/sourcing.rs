@@ -89,6 +89,7 @@ impl World {
         self.relay.cut();
         let end = Instant::now() + length;
         self.publish(20);
+        // How long the link is down is what is being tested.
         std::thread::sleep(end.saturating_duration_since(Instant::now()));
         self.relay.mend();
         let took = self.wait_complete(Duration::from_mins(1));
@@ -132,6 +133,7 @@ fn the_hub_has_everything_after_the_gateway_was_killed_in_an_outage() {
     world.publish(20);
     world.gateway.restart(true).expect("it comes up again");
     world.publish(20);
+    // How long the link stays down after the kill is what is being tested.
     std::thread::sleep(Duration::from_secs(3));
     world.relay.mend();
     let took = world.wait_complete(Duration::from_mins(1));

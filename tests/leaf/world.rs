@@ -110,6 +110,7 @@ pub(crate) fn wait_for_line(server: &Server, text: &str, within: Duration) {
     let until = Instant::now() + within;
     while !server.log().lines().any(|line| line.contains(text)) {
         assert!(Instant::now() < until, "no line with {text:?} in\n{}", server.log());
+        // The pace of looking; the bound is above.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
