@@ -27,6 +27,7 @@ use super::interest::SubId;
 use super::{Broker, Notice, Output};
 use crate::auth::creds::Creds;
 use crate::id::{ConnId, Rng};
+use crate::jetstream::JetStream;
 use crate::jetstream::host::Inbound;
 use crate::leaf::handshake::{LeafOutput, Link, Solicitor};
 use crate::leaf::interest::{
@@ -216,8 +217,17 @@ impl Broker {
         }
     }
 
+    /// A hub asks for its consumers the moment it is connected, and waits 40 seconds when
+    /// nobody answers: it is not dialled before the streams are known.
+    fn may_dial(&self) -> bool {
+        self.js.as_ref().is_none_or(JetStream::is_recovered)
+    }
+
     /// Asks for the attempts that are due.
     pub(super) fn poll_dials(&mut self, now: Now) {
+        if !self.may_dial() {
+            return;
+        }
         for (remote, uplink) in self.uplinks.iter_mut().enumerate() {
             while let Some(dial) = uplink.remote.poll_dial(now.instant) {
                 let credentials = uplink.options.credentials.clone();
@@ -228,6 +238,9 @@ impl Broker {
 
     /// When [`Broker::poll_dials`] is due.
     pub(super) fn poll_dial_timeout(&self) -> Option<Instant> {
+        if !self.may_dial() {
+            return None;
+        }
         self.uplinks.iter().filter_map(|uplink| uplink.remote.poll_timeout()).min()
     }
 

@@ -122,6 +122,11 @@ impl JetStream {
         }
     }
 
+    /// Has the store said what there is?
+    pub fn is_recovered(&self) -> bool {
+        self.recovered
+    }
+
     /// Remembers who waits, and gives the token for the request.
     fn token(&mut self, waiting: Waiting) -> Token {
         self.next_token += 1;
