@@ -149,7 +149,16 @@ pub fn apply(
     for request in requests {
         answers.push(commit.handle(request)?);
     }
-    let mut must_sync = false;
+    // Streams come and go rarely. One that JetStream knows and a crash or a failing disk made
+    // the store forget would refuse every message.
+    let mut must_sync = requests.iter().any(|request| {
+        matches!(
+            request,
+            StoreRequest::CreateStream { .. }
+                | StoreRequest::UpdateStream { .. }
+                | StoreRequest::DeleteStream { .. }
+        )
+    });
     for (stream, work) in commit.works {
         let Some(mut work) = work else { continue };
         let done = work.finish(commit.rows, options.reserve);
