@@ -99,9 +99,9 @@ pub(super) struct Core {
     backlogged: usize,
     /// A backlog went since JetStream was last told.
     pub(super) drained: bool,
-    /// The bytes the receivers of this read batch have waiting, at most: what a fast
-    /// producer is held back by.
-    pub(super) pressure: usize,
+    /// The receiver in this read batch with the most bytes waiting, and how many: what a
+    /// fast producer is held back by.
+    pub(super) pressure: (usize, ConnId),
     scratch: Vec<u8>,
 }
 
@@ -135,7 +135,7 @@ impl Core {
             changed: Vec::new(),
             backlogged: 0,
             drained: false,
-            pressure: 0,
+            pressure: (0, ConnId { index: 0, generation: 0 }),
             scratch: Vec::new(),
         }
     }
@@ -181,7 +181,7 @@ impl Core {
             self.dirty.push(conn.id);
         }
         let waiting = conn.outbox.len();
-        self.pressure = self.pressure.max(waiting);
+        self.pressure = self.pressure.max((waiting, conn.id));
         if waiting > DELIVERY_BACKLOG_BYTES {
             if !conn.backlogged {
                 conn.backlogged = true;
@@ -467,7 +467,9 @@ impl Core {
                     self.dirty.push(conn.id);
                 }
                 let waiting = conn.outbox.len();
-                self.pressure = self.pressure.max(waiting);
+                if waiting > self.pressure.0 {
+                    self.pressure = (waiting, conn.id);
+                }
                 if waiting > DELIVERY_BACKLOG_BYTES {
                     self.note_backlog(index, waiting);
                 }

@@ -108,9 +108,9 @@ struct Edge {
     child: NodeId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cached {
-    subject: Box<[u8]>,
+    subject: Rc<[u8]>,
     matches: Rc<Matches>,
 }
 
@@ -124,6 +124,8 @@ pub struct Interest {
     generation: u64,
     cache: HashTable<Cached>,
     cache_generation: u64,
+    /// The entry found last: a publisher mostly stays on its subject.
+    hot: Option<Cached>,
     /// Hashes of subjects seen once: only one seen again is worth a cache entry, so that
     /// inboxes used for a single reply do not push out what is hot.
     seen_once: Box<[u32]>,
@@ -161,6 +163,7 @@ impl Interest {
             generation: 0,
             cache: HashTable::new(),
             cache_generation: 0,
+            hot: None,
             seen_once: alloc::vec![0; SEEN_ONCE_LEN].into_boxed_slice(),
             scratch: Matches::default(),
         }
@@ -225,13 +228,25 @@ impl Interest {
     }
 
     /// Who receives a message on the literal `subject`. An empty token in it matches nobody.
+    #[inline]
     pub fn find(&mut self, subject: &[u8]) -> Found {
+        if let Some(hot) = &self.hot {
+            if self.cache_generation == self.generation && *hot.subject == *subject {
+                return Found::Shared(hot.matches.clone());
+            }
+        }
+        self.find_colder(subject)
+    }
+
+    fn find_colder(&mut self, subject: &[u8]) -> Found {
         if self.cache_generation != self.generation {
             self.cache.clear();
+            self.hot = None;
             self.cache_generation = self.generation;
         }
         let hash = self.hasher.hash_one(subject);
         if let Some(cached) = self.cache.find(hash, |cached| *cached.subject == *subject) {
+            self.hot = Some(cached.clone());
             return Found::Shared(cached.matches.clone());
         }
         let mut matches = core::mem::take(&mut self.scratch);
@@ -249,7 +264,7 @@ impl Interest {
                     self.cache.clear();
                 }
                 let shared = Rc::new(matches);
-                let entry = Cached { subject: subject.into(), matches: shared.clone() };
+                let entry = Cached { subject: Rc::from(subject), matches: shared.clone() };
                 let hasher = &self.hasher;
                 self.cache.insert_unique(hash, entry, |cached| hasher.hash_one(&*cached.subject));
                 return Found::Shared(shared);

@@ -251,7 +251,7 @@ impl Broker {
     /// Bytes from a connection's socket. Ids of connections that are gone are ignored.
     pub fn receive(&mut self, now: Now, id: ConnId, bytes: &[u8]) {
         self.core.now = now;
-        self.core.pressure = 0;
+        self.core.pressure.0 = 0;
         let Some(conn) = self.core.conn_mut(id.index) else { return };
         if conn.id != id || conn.closing {
             return;
@@ -362,18 +362,23 @@ impl Broker {
         }
     }
 
-    /// How long the connection just read from should rest, because a receiver of what it
-    /// sent is behind: `None` while all keep up. It is short, so that one slow receiver
-    /// never stops a publisher.
-    pub fn stall(&self) -> Option<Duration> {
-        let waiting = self.core.pressure;
+    /// Whether the connection just read from should rest, because a receiver of what it sent
+    /// is behind: until [`Self::is_relieved`] says that this receiver has caught up, and for
+    /// a short time at most, so that one slow receiver never stops a publisher.
+    pub fn stall(&self) -> Option<(ConnId, Duration)> {
+        let (waiting, receiver) = self.core.pressure;
         if waiting < STALL_BYTES {
             None
         } else if waiting < self.core.options.max_pending / 4 * 3 {
-            Some(Duration::from_millis(2))
+            Some((receiver, Duration::from_micros(500)))
         } else {
-            Some(Duration::from_millis(10))
+            Some((receiver, Duration::from_millis(10)))
         }
+    }
+
+    /// Has the receiver named by [`Self::stall`] caught up, or gone?
+    pub fn is_relieved(&self, receiver: ConnId) -> bool {
+        self.pending(receiver).len() < STALL_BYTES / 2
     }
 
     // --- JetStream and the store ---
@@ -567,7 +572,7 @@ const MAPPED: [&[u8]; 6] =
     [b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT."];
 
 /// A receiver with more than this waiting slows down who sends to it.
-const STALL_BYTES: usize = 2 * 1024 * 1024;
+const STALL_BYTES: usize = 1024 * 1024;
 
 /// Calls of JetStream caused by JetStream in one turn.
 const DEFERRED_PER_TURN: usize = 4096;

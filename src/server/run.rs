@@ -101,7 +101,8 @@ pub struct Server<P> {
     peers: Vec<Option<Peer>>,
     buffer: Box<[u8]>,
     ready: Vec<Ready>,
-    resting: Vec<ConnId>,
+    /// Connections that rest, and which receiver each waits for.
+    resting: Vec<(ConnId, ConnId)>,
     closing: Vec<ConnId>,
     accept_pause: Option<(Instant, u64)>,
     stopping: bool,
@@ -263,7 +264,7 @@ impl<P: Print> Server<P> {
 
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock.now().instant;
-        let resting = self.resting.iter().filter_map(|id| self.peer(*id)?.resume_at).min();
+        let resting = self.resting.iter().filter_map(|(id, _)| self.peer(*id)?.resume_at).min();
         let closing =
             self.closing.iter().filter_map(|id| self.peer(*id)?.close_by.map(|(at, _)| at)).min();
         let accepting = self.accept_pause.map(|(at, _)| at);
@@ -430,8 +431,8 @@ impl<P: Print> Server<P> {
                     if !closing && count > 0 {
                         let bytes = self.buffer.get(..count).unwrap_or(&[]);
                         self.broker.receive(now, id, bytes);
-                        if let Some(rest) = self.broker.stall() {
-                            self.rest(now, id, rest);
+                        if let Some((receiver, rest)) = self.broker.stall() {
+                            self.rest(now, id, receiver, rest);
                             return;
                         }
                     }
@@ -453,10 +454,13 @@ impl<P: Print> Server<P> {
     }
 
     /// Reads nothing from a connection for a while.
-    fn rest(&mut self, now: Now, id: ConnId, rest: Duration) {
+    fn rest(&mut self, now: Now, id: ConnId, receiver: ConnId, rest: Duration) {
         // What is waiting may well fit the receivers' sockets: write before deciding.
         while let Some(dirty) = self.broker.next_dirty() {
             self.flush(now, dirty);
+        }
+        if self.broker.is_relieved(receiver) {
+            return;
         }
         let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
         if peer.id != id || peer.resume_at.is_some() {
@@ -465,7 +469,7 @@ impl<P: Print> Server<P> {
         peer.resume_at = Some(now.instant + rest);
         peer.want.read = false;
         let _ = self.poller.modify(&peer.socket, key(id), peer.want);
-        self.resting.push(id);
+        self.resting.push((id, receiver));
     }
 
     fn wake_resting(&mut self, now: Now) {
@@ -480,12 +484,14 @@ impl<P: Print> Server<P> {
             return;
         }
         let mut resting = std::mem::take(&mut self.resting);
-        resting.retain(|&id| {
+        resting.retain(|&(id, receiver)| {
             let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return false };
             if peer.id != id {
                 return false;
             }
-            if peer.resume_at.is_some_and(|at| at > now.instant) {
+            if peer.resume_at.is_some_and(|at| at > now.instant)
+                && !self.broker.is_relieved(receiver)
+            {
                 return true;
             }
             peer.resume_at = None;
