@@ -177,7 +177,8 @@ impl Scenario {
         Ok(Transcript { lines: player.lines, broken })
     }
 
-    /// Applies the stated differences to both transcripts, so that only others remain.
+    /// Applies the stated differences to both transcripts, so that only others remain. Two
+    /// stated lines are a pair only where they stand at the same place.
     ///
     /// A stated difference that is not there any more is an error: the statement is stale.
     pub(crate) fn excuse(
@@ -187,22 +188,22 @@ impl Scenario {
     ) -> Result<(), String> {
         for difference in &self.differences {
             for (theirs, ours) in &difference.lines {
-                let mark = format!("  <{}>", difference.reason);
-                let found = [(theirs, &mut *oracle), (ours, &mut *sedge)].map(|(line, lines)| {
-                    let Some(line) = line else { return true };
-                    let mut found = false;
-                    lines.retain_mut(|l| {
-                        let hit = l.split_whitespace().eq(line.split_whitespace());
-                        found |= hit;
-                        if hit {
-                            l.clone_from(&mark);
+                let found = match (theirs, ours) {
+                    (Some(theirs), Some(ours)) => {
+                        let mark = format!("  <{}>", difference.reason);
+                        let mut found = false;
+                        for (l, r) in oracle.iter_mut().zip(sedge.iter_mut()) {
+                            if is_line(l, theirs) && is_line(r, ours) {
+                                found = true;
+                                l.clone_from(&mark);
+                                r.clone_from(&mark);
+                            }
                         }
-                        // With no counterpart the line is dropped.
-                        !hit || (theirs.is_some() && ours.is_some())
-                    });
-                    found
-                });
-                if found != [true, true] {
+                        found
+                    }
+                    _ => drop_line(oracle, theirs.as_deref()) && drop_line(sedge, ours.as_deref()),
+                };
+                if !found {
                     return Err(format!(
                         "the stated difference is not there: {} ({theirs:?}, {ours:?})",
                         difference.reason
@@ -212,6 +213,19 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// The same but for white space?
+fn is_line(line: &str, stated: &str) -> bool {
+    line.split_whitespace().eq(stated.split_whitespace())
+}
+
+/// Drops a line that the other side has no counterpart for; false if it is not there.
+fn drop_line(lines: &mut Vec<String>, stated: Option<&str>) -> bool {
+    let Some(stated) = stated else { return true };
+    let before = lines.len();
+    lines.retain(|line| !is_line(line, stated));
+    lines.len() < before
 }
 
 impl Difference {

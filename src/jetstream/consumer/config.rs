@@ -463,29 +463,37 @@ impl ConsumerConfig {
             -1,
             "max_ack_pending must be set to -1",
         )?;
+        let of_stream = stream.consumer_limits.max_ack_pending;
+        // Also without acks, where it then stands for nothing.
+        fix(
+            self.max_ack_pending == 0 && of_stream > 0,
+            &mut self.max_ack_pending,
+            of_stream,
+            "max_ack_pending must be set if it's configured in stream limits",
+        )?;
         if self.max_ack_pending == 0 && self.ack_policy != AckPolicy::None {
-            let of_stream = stream.consumer_limits.max_ack_pending;
-            self.max_ack_pending = if of_stream > 0 {
-                of_stream
-            } else {
-                match caps.max_ack_pending {
-                    Some(cap) if cap > 0 => cap.min(limits::ACK_PENDING_DEFAULT),
-                    _ => limits::ACK_PENDING_DEFAULT,
-                }
+            self.max_ack_pending = match caps.max_ack_pending {
+                Some(cap) if cap > 0 => cap.min(limits::ACK_PENDING_DEFAULT),
+                _ => limits::ACK_PENDING_DEFAULT,
             };
         }
-        if self.inactive_threshold == 0 {
-            self.inactive_threshold = stream.consumer_limits.inactive_threshold;
-            if self.inactive_threshold == 0 && !self.is_durable() {
-                self.inactive_threshold = 5 * SECOND;
-            }
+        let of_stream = stream.consumer_limits.inactive_threshold;
+        fix(
+            self.inactive_threshold == 0 && of_stream > 0,
+            &mut self.inactive_threshold,
+            of_stream,
+            "inactive_threshold must be set if it's configured in stream limits",
+        )?;
+        if self.inactive_threshold == 0 && !self.is_durable() {
+            self.inactive_threshold = 5 * SECOND;
         }
-        if !self.is_push()
-            && self.max_batch == 0
-            && let Some(cap) = caps.max_request_batch
-            && cap > 0
-        {
-            self.max_batch = cap;
+        if let Some(cap) = caps.max_request_batch.filter(|&cap| cap > 0) {
+            fix(
+                !self.is_push() && self.max_batch == 0,
+                &mut self.max_batch,
+                cap,
+                "max_request_batch must be set if it's JetStream limits are set",
+            )?;
         }
         self.metadata.retain(|key, _| {
             !matches!(key.as_str(), "_nats.ver" | "_nats.level" | "_nats.req.level")
@@ -557,7 +565,7 @@ impl ConsumerConfig {
         }
         let of_stream = Some(stream.consumer_limits.max_ack_pending);
         for cap in [caps.max_ack_pending, of_stream].into_iter().flatten() {
-            if cap > 0 && self.ack_policy != AckPolicy::None && self.max_ack_pending > cap {
+            if cap > 0 && self.max_ack_pending > cap {
                 return Err(ApiError::with(
                     10121,
                     400,

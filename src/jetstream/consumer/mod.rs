@@ -56,7 +56,7 @@ use crate::jetstream::storage::{Seq, StoreReply};
 use crate::jetstream::stream::config::ConsumerLimits;
 use crate::subject::Filter;
 use crate::time::{Instant, Now, Timestamp};
-use config::{AckPolicy, ConsumerConfig};
+use config::ConsumerConfig;
 use cursor::Cursor;
 use deliver::Gate;
 use info::Reply;
@@ -370,8 +370,7 @@ impl JetStream {
                 self.consumers.get(**id).is_some_and(|consumer| {
                     let config = &consumer.config;
                     over(limits.inactive_threshold, config.inactive_threshold)
-                        || (config.ack_policy != AckPolicy::None
-                            && over(limits.max_ack_pending, config.max_ack_pending))
+                        || over(limits.max_ack_pending, config.max_ack_pending)
                 })
             })
             .map(|(name, _)| name.as_str())
