@@ -13,9 +13,9 @@
 //! much was taken: back-pressure reaches the core as a number, not as a blocked task.
 //!
 //! # Where things are
-//! - SUB, PUB, CONNECT: [`client`]. Routing, queue choice, slow consumers: [`core`].
+//! - SUB, PUB, CONNECT: `client`. Routing, queue choice, slow consumers: `core`.
 //! - Subject tree: [`interest`]. Bytes waiting for a socket: [`outbox`].
-//! - Leaf connections: [`leaf`]. JetStream: `crate::jetstream`, through its `Host` trait.
+//! - Leaf connections: `leaf`. JetStream: `crate::jetstream`, through its `Host` trait.
 //!
 //! # Invariants
 //! - The same seed and the same calls give the same bytes.

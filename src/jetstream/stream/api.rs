@@ -269,7 +269,7 @@ fn missing(seq: Seq, state: &StreamState, memory: bool) -> ApiError {
 }
 
 impl JetStream {
-    /// Takes a request on one of [`SUBJECTS`].
+    /// Takes a request on one of `SUBJECTS`.
     pub fn handle_api(&mut self, now: Now, msg: Inbound<'_>, host: &mut impl Host) {
         let Some(rest) = msg.subject.strip_prefix(b"$JS.API.") else { return };
         self.wall = now.wall;
