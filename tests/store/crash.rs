@@ -145,3 +145,23 @@ fn a_full_disk_refuses_with_its_reason_and_works_again_without_a_restart() {
     assert_eq!(updates[0].state.messages, 2);
     assert!(!store.is_in_trouble());
 }
+
+#[test]
+fn with_relaxed_sync_a_stream_that_was_announced_outlives_a_crash() {
+    let options = StoreOptions {
+        sync: SyncPolicy::Every(Duration::from_hours(1)),
+        ..StoreOptions::default()
+    };
+    for seed in world::seeds(20) {
+        let mut rng = Rng::new(seed);
+        let disk = TestDisk::default();
+        let (mut store, _) = world::open(&disk, options);
+        store.ask(world::create(world::settings()));
+        disk.0.lock().unwrap().is_dead = true;
+        drop(store);
+        disk.0.lock().unwrap().power_cut(&mut rng);
+        let (_store, replies) = world::open(&disk, options);
+        let Some(StoreReply::Recovered { streams, .. }) = replies.first() else { panic!() };
+        assert_eq!(streams.len(), 1, "seed {seed}");
+    }
+}

@@ -135,6 +135,8 @@ struct Commit<'r, 'o, R> {
     options: &'o ApplyOptions,
     /// `None`: there is no such stream.
     works: BTreeMap<StreamId, Option<Work<'r>>>,
+    /// The commit must be durable before its replies leave.
+    must_sync: bool,
 }
 
 /// Applies requests, in order, as one commit. Reads among them are answered too, from the
@@ -144,14 +146,14 @@ pub fn apply(
     requests: &[StoreRequest],
     options: &ApplyOptions,
 ) -> Result<Applied, ApplyError> {
-    let mut commit = Commit { rows, options, works: BTreeMap::new() };
+    let mut commit = Commit { rows, options, works: BTreeMap::new(), must_sync: false };
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
         answers.push(commit.handle(request)?);
     }
     // Streams come and go rarely. One that JetStream knows and a crash or a failing disk made
     // the store forget would refuse every message.
-    let mut must_sync = requests.iter().any(|request| {
+    let streams_changed = requests.iter().any(|request| {
         matches!(
             request,
             StoreRequest::CreateStream { .. }
@@ -159,6 +161,7 @@ pub fn apply(
                 | StoreRequest::DeleteStream { .. }
         )
     });
+    let mut must_sync = commit.must_sync || streams_changed;
     for (stream, work) in commit.works {
         let Some(mut work) = work else { continue };
         let done = work.finish(commit.rows, options.reserve);
@@ -350,6 +353,11 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
                 let found = self.work(*stream)?.is_some();
                 if found {
                     let key = keys::consumer(*stream, &consumer.name);
+                    // A consumer that was announced must not be gone after a crash: a hub
+                    // would find out by a timeout.
+                    if token.is_some() && self.rows.get(Table::Hot, &key, |_| ())?.is_none() {
+                        self.must_sync = true;
+                    }
                     self.rows.put(Table::Hot, &key, &consumer.record)?;
                 }
                 token.map(|token| done(token, found, Ok(()), None))
