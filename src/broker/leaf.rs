@@ -921,4 +921,32 @@ mod tests {
             assert_eq!(play(cut), whole, "split at byte {cut}");
         }
     }
+
+    #[test]
+    fn a_hub_is_not_dialled_before_the_streams_are_known() {
+        let now = Now::default();
+        let options = super::super::Options { jetstream: true, ..Default::default() };
+        let js = crate::jetstream::options::Options::default();
+        let mut broker = Broker::new(options, Some(js), 1);
+        let remote = RemoteOptions {
+            urls: alloc::vec![crate::leaf::LeafUrl::parse("hub").unwrap()],
+            ..RemoteOptions::default()
+        };
+        broker.add_remote(now, remote);
+        let dials = |broker: &mut Broker| {
+            broker.end_turn(now);
+            core::iter::from_fn(|| broker.poll_output())
+                .filter(|output| matches!(output, Output::Dial { .. }))
+                .count()
+        };
+        assert_eq!(dials(&mut broker), 0);
+        assert_eq!(broker.poll_dial_timeout(), None);
+        let recovered = crate::jetstream::storage::StoreReply::Recovered {
+            streams: Vec::new(),
+            next_stream: 0,
+            last_ts: crate::time::Timestamp(0),
+        };
+        broker.handle_store(now, recovered);
+        assert_eq!(dials(&mut broker), 1);
+    }
 }
