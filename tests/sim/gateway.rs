@@ -788,7 +788,7 @@ impl StoreThread {
         }
         let mut now = now;
         while self.running.is_some() || !self.waiting.is_empty() || self.ride_by.is_some() {
-            now = now + Duration::from_secs(3600);
+            now = now + Duration::from_hours(1);
             self.run(now, plan, sim, chance, trace);
         }
         if let Some(disk) = self.disk.take() {

@@ -23,7 +23,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 const CREATE_PACE: Duration = Duration::from_secs(2);
 /// How often, and after how long a silence, a source is made anew.
 const STALL_CHECK: Duration = Duration::from_secs(10);
-const PING_EVERY: Duration = Duration::from_secs(120);
+const PING_EVERY: Duration = Duration::from_mins(2);
 
 /// How the hub behaves.
 #[derive(Clone, Copy, Debug)]

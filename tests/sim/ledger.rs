@@ -188,7 +188,7 @@ pub(crate) fn show((sensor, count): Reading) -> String {
 /// The text a reading travels as, `len` bytes or a little more.
 pub(crate) fn payload((sensor, count): Reading, len: usize) -> Vec<u8> {
     let mut text = format!("{sensor} {count} ").into_bytes();
-    let mut state = (sensor as u32).wrapping_mul(7919).wrapping_add(count);
+    let mut state = u32::try_from(sensor).unwrap_or(0).wrapping_mul(7919).wrapping_add(count);
     while text.len() < len {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         text.push(b'a' + u8::try_from(state >> 24).unwrap_or(0) % 26);

@@ -108,8 +108,7 @@ impl Sensor {
 
     /// The gateway does not listen.
     pub(crate) fn refused_dial(&mut self, now: Instant) {
-        self.dial_at =
-            now + self.chance.span(Duration::from_millis(20), Duration::from_millis(1000));
+        self.dial_at = now + self.chance.span(Duration::from_millis(20), Duration::from_secs(1));
     }
 
     /// The gateway accepted.

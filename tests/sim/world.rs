@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     /// From the end of the last fault to a complete hub.
     pub(crate) recovery: Duration,
     pub(crate) refused: u64,
+    /// Acks did not wait for syncs.
+    pub(crate) relaxed: bool,
 }
 
 /// Runs one seed.
@@ -140,6 +142,7 @@ impl World {
             turns: self.gateway.turns,
             creates: self.hub.creates,
             recovery: self.complete_at.unwrap_or(self.now).since(healed),
+            relaxed: self.plan.relaxed.is_some(),
             refused: self.sensors.iter().map(|sensor| sensor.refused).sum(),
         }
     }
