@@ -105,7 +105,8 @@ struct Peer {
     conn: ConnNo,
     /// It refused bytes.
     blocked: bool,
-    rest_until: Option<Instant>,
+    /// It sends nothing until then, or until this receiver has caught up.
+    rest: Option<(ConnId, Instant)>,
     close_by: Option<Instant>,
 }
 
@@ -191,8 +192,9 @@ impl Gateway {
         let reply = process.store.replies.front().map(|_| now);
         let dials = process.dials.iter().map(|dialling| dialling.done_at).min();
         let peers = process.peers.iter().filter_map(|peer| {
-            let readable = match peer.rest_until {
-                Some(until) => Some(until),
+            let readable = match peer.rest {
+                Some((receiver, _)) if process.broker.is_relieved(receiver) => Some(now),
+                Some((_, until)) => Some(until),
                 None => net.readable_at(peer.conn, Side::Gateway),
             };
             let room = (peer.blocked && net.has_room(peer.conn, Side::Gateway)).then_some(now);
@@ -450,10 +452,11 @@ impl Process {
             ready.push(Ready::Accept(conn, name));
         }
         for peer in &mut self.peers {
-            if peer.rest_until.is_some_and(|until| until <= now) {
-                peer.rest_until = None;
+            let is_over = |(receiver, until)| until <= now || self.broker.is_relieved(receiver);
+            if peer.rest.is_some_and(is_over) {
+                peer.rest = None;
             }
-            let readable = peer.rest_until.is_none()
+            let readable = peer.rest.is_none()
                 && around.net.readable_at(peer.conn, Side::Gateway).is_some_and(|at| at <= now);
             let writable = peer.blocked && around.net.has_room(peer.conn, Side::Gateway);
             let late = peer.close_by.is_some_and(|at| at <= now);
@@ -486,7 +489,7 @@ impl Process {
     }
 
     fn add_peer(&mut self, id: ConnId, conn: ConnNo) {
-        self.peers.push(Peer { id, conn, blocked: false, rest_until: None, close_by: None });
+        self.peers.push(Peer { id, conn, blocked: false, rest: None, close_by: None });
     }
 
     fn peer(&mut self, id: ConnId) -> Option<&mut Peer> {
@@ -500,7 +503,7 @@ impl Process {
             self.flush(now, clock, id, net);
         }
         let Some(peer) = self.peer(id) else { return };
-        if peer.rest_until.is_some() {
+        if peer.rest.is_some() {
             return;
         }
         let closing = peer.close_by.is_some();
@@ -510,10 +513,10 @@ impl Process {
             Read::Bytes(bytes) => {
                 if !closing {
                     self.broker.receive(clock, id, &bytes);
-                    if let Some(rest) = self.broker.stall()
+                    if let Some((receiver, rest)) = self.broker.stall()
                         && let Some(peer) = self.peer(id)
                     {
-                        peer.rest_until = Some(now + rest);
+                        peer.rest = Some((receiver, now + rest));
                     }
                 }
             }
