@@ -220,13 +220,15 @@ impl Disk {
         let (reads, changes): (Vec<_>, Vec<_>) = requests.into_iter().partition(engine::is_read);
         let mut replies = Vec::new();
         if !changes.is_empty() {
-            match self.commit(&changes) {
-                Ok(applied) => {
+            match self.commit(&changes, true) {
+                Ok(Some(applied)) => {
                     if self.trouble.take().is_some() {
                         replies.push(StoreReply::Health(None));
                     }
                     replies.extend(engine::replies(changes, applied));
                 }
+                // Only a commit that may not sync comes back undone.
+                Ok(None) => {}
                 Err(error) => {
                     replies.extend(self.fail(&error));
                     replies.extend(engine::refuse(changes, &error));
@@ -240,6 +242,28 @@ impl Disk {
             replies.extend(self.shared.read(reads));
         }
         replies
+    }
+
+    /// Applies one change, if that takes no sync and the file is open; gives it back else.
+    pub(super) fn apply_at_once(
+        &mut self,
+        request: StoreRequest,
+    ) -> Result<Vec<StoreReply>, Box<StoreRequest>> {
+        if self.options.sync == SyncPolicy::Always || self.shared.lock().is_none() {
+            return Err(Box::new(request));
+        }
+        let changes = [request];
+        let done = self.commit(&changes, false);
+        let [request] = changes;
+        match done {
+            Ok(Some(applied)) => Ok(engine::replies(vec![request], applied)),
+            Ok(None) => Err(Box::new(request)),
+            Err(error) => {
+                let mut replies: Vec<_> = self.fail(&error).into_iter().collect();
+                replies.extend(engine::refuse(vec![request], &error));
+                Ok(replies)
+            }
+        }
     }
 
     /// Syncs what relaxed commits left open.
@@ -288,6 +312,11 @@ impl Disk {
 
     /// Syncs everything and closes the file.
     pub fn close(mut self) -> Result<(), StoreError> {
+        self.finish()
+    }
+
+    /// As [`Self::close`]; nothing works afterwards.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         let result = self.close_database();
         drop(self.shared.replace(None));
         result
@@ -329,7 +358,12 @@ impl Disk {
         }
     }
 
-    fn commit(&mut self, requests: &[StoreRequest]) -> Result<Applied, StoreError> {
+    /// `None`: nothing was done, since it takes a sync and `may_sync` is false.
+    fn commit(
+        &mut self,
+        requests: &[StoreRequest],
+        may_sync: bool,
+    ) -> Result<Option<Applied>, StoreError> {
         if self.shared.lock().is_none() {
             self.reopen()?;
         }
@@ -346,11 +380,15 @@ impl Disk {
             match result {
                 Ok(applied) => {
                     let durable = !is_relaxed || applied.must_sync;
+                    if durable && !may_sync {
+                        transaction.abort().map_err(|error| failed(&error))?;
+                        return Ok(None);
+                    }
                     commit(transaction, durable, self.is_large())?;
                     self.counters.commits.fetch_add(1, Ordering::Relaxed);
                     drop(guard);
                     self.unsynced = !durable;
-                    return Ok(applied);
+                    return Ok(Some(applied));
                 }
                 Err(failure) => {
                     // If redb itself failed, so will this or the next begin.
@@ -389,12 +427,15 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     database.begin_write().map_err(|error| StoreError { text: format!("store: {error}") })
 }
 
+fn failed(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError { text: format!("store: {error}") }
+}
+
 fn commit(
     mut transaction: WriteTransaction,
     durable: bool,
     quick_repair: bool,
 ) -> Result<(), StoreError> {
-    let failed = |error: &dyn std::fmt::Display| StoreError { text: format!("store: {error}") };
     let durability = if durable { Durability::Immediate } else { Durability::None };
     transaction.set_durability(durability).map_err(|error| failed(&error))?;
     transaction.set_quick_repair(quick_repair && durable);

@@ -7,10 +7,15 @@
 //! answers all of them. A reader thread, started when it is first needed, answers reads from
 //! the newest committed state meanwhile.
 //!
+//! With relaxed sync a few messages alone are applied by the thread that submits them, if
+//! the writer is idle: nothing is synced then, and two threads that wake each other cost
+//! more than the work.
+//!
 //! # Invariants
 //! - Replies to changes come in the order of their requests.
 //! - The first reply is [`StoreReply::Recovered`].
 //! - A reply to a change leaves only after its commit; see [`disk`].
+//! - The thread that submits never waits for the writer, nor for a sync.
 
 pub mod disk;
 mod medium;
@@ -18,8 +23,9 @@ mod tables;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -37,6 +43,14 @@ const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 const RIDE_ALONG: Duration = Duration::from_millis(500);
 /// Between attempts to use a medium that failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// A commit that answered fewer messages is not waited for by the next one.
+const LINGER_ITEMS_MIN: usize = 32;
+/// For how much of the time the last commit took, the next one waits for company.
+const LINGER_SHARE: u32 = 8;
+/// The least and the most of that wait.
+const LINGER: (Duration, Duration) = (Duration::from_micros(50), Duration::from_micros(500));
+/// What the submitting thread applies itself, with relaxed sync: messages and their bytes.
+const AT_ONCE_MAX: (usize, usize) = (16, 16 * 1024);
 /// Stack of each thread; only what is touched counts as memory.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -65,15 +79,46 @@ impl Replies {
     }
 }
 
+/// What the writer is told.
+enum Order {
+    Change(StoreRequest),
+    /// There is a new deadline.
+    Look,
+}
+
+/// What the writer and the thread that submits share.
+struct Desk {
+    worker: Mutex<Worker>,
+    /// Changes handed over and not answered yet.
+    waiting: AtomicUsize,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Worker> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// If nobody else works.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Worker>> {
+        match self.worker.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
 /// A running store. Dropping it closes it.
 pub struct Store {
-    changes: Option<Sender<StoreRequest>>,
+    changes: Option<Sender<Order>>,
     reads: Option<Sender<StoreRequest>>,
     writer: Option<JoinHandle<Result<(), StoreError>>>,
     reader: Option<JoinHandle<()>>,
     replies: Arc<Replies>,
+    desk: Arc<Desk>,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    is_relaxed: bool,
 }
 
 impl Store {
@@ -91,17 +136,20 @@ impl Store {
         let (disk, first) = Disk::open(Box::new(FileMedium::new(dir)), options)?;
         let replies = Arc::new(Replies { queue: Mutex::default(), wake: Box::new(wake) });
         let (shared, counters) = (disk.shared(), disk.counters());
-        let (changes, waiting) = mpsc::channel();
-        let writer = Writer {
+        let worker = Worker {
             disk,
             options,
-            waiting,
             replies: Arc::clone(&replies),
             riders: Vec::new(),
             sync_at: None,
             ride_by: None,
             retry_at: None,
+            last_items: 0,
+            last_took: Duration::ZERO,
         };
+        let desk = Arc::new(Desk { worker: Mutex::new(worker), waiting: AtomicUsize::new(0) });
+        let (changes, orders) = mpsc::channel();
+        let writer = Writer { desk: Arc::clone(&desk), orders };
         replies.push(first);
         let writer = spawn("store-write", move || writer.run())?;
         Ok(Self {
@@ -110,8 +158,10 @@ impl Store {
             writer: Some(writer),
             reader: None,
             replies,
+            desk,
             shared,
             counters,
+            is_relaxed: matches!(options.sync, SyncPolicy::Every(_)),
         })
     }
 
@@ -121,13 +171,40 @@ impl Store {
             self.submit_read(request);
             return;
         }
+        let Some(request) = self.apply_at_once(request) else { return };
+        self.desk.waiting.fetch_add(1, Ordering::Relaxed);
         let unsent = match &self.changes {
-            Some(changes) => changes.send(request).err().map(|error| error.0),
-            None => Some(request),
+            Some(changes) => changes.send(Order::Change(request)).err().map(|error| error.0),
+            None => Some(Order::Change(request)),
         };
-        if let Some(request) = unsent {
+        if let Some(Order::Change(request)) = unsent {
             self.replies.push(engine::refuse(vec![request], &stopped()));
         }
+    }
+
+    /// Gives back what the writer has to do.
+    fn apply_at_once(&mut self, request: StoreRequest) -> Option<StoreRequest> {
+        let is_small = match &request {
+            StoreRequest::Publish(batch) => {
+                batch.items.len() <= AT_ONCE_MAX.0 && batch.data.len() <= AT_ONCE_MAX.1
+            }
+            _ => false,
+        };
+        let Some(changes) = self.changes.as_ref().filter(|_| self.is_relaxed && is_small) else {
+            return Some(request);
+        };
+        // Acquire: what the writer did before it counted itself idle is done.
+        if self.desk.waiting.load(Ordering::Acquire) > 0 {
+            return Some(request);
+        }
+        let Some(mut worker) = self.desk.try_lock() else { return Some(request) };
+        let deadline = worker.deadline();
+        let left = worker.apply_at_once(request);
+        if worker.deadline() != deadline {
+            // Should the writer be gone, the next change will find out.
+            let _ = changes.send(Order::Look);
+        }
+        left
     }
 
     fn submit_read(&mut self, request: StoreRequest) {
@@ -213,63 +290,153 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The thread that owns the disk.
+/// The thread that waits for changes and deadlines.
 struct Writer {
+    desk: Arc<Desk>,
+    orders: Receiver<Order>,
+}
+
+impl Writer {
+    fn run(self) -> Result<(), StoreError> {
+        loop {
+            // A deadline set after this line comes with an `Order::Look`.
+            let deadline = self.desk.lock().deadline();
+            let next = match deadline {
+                None => self.orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => self.orders.recv_timeout(at.saturating_duration_since(now())),
+            };
+            match next {
+                Ok(Order::Change(first)) => self.change(first),
+                Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.desk.lock().keep_deadlines();
+        }
+        let mut worker = self.desk.lock();
+        worker.commit(Vec::new());
+        worker.disk.finish()
+    }
+
+    fn change(&self, first: StoreRequest) {
+        let company = self.desk.lock().company();
+        let batch = self.gather(first, company);
+        let count = batch.len();
+        let mut worker = self.desk.lock();
+        worker.take(batch);
+        self.desk.waiting.fetch_sub(count, Ordering::Release);
+    }
+
+    /// Takes what waits, up to a commit's worth. Whoever was answered by the last commit
+    /// asks again soon: without waiting for them, a window of messages on their way falls
+    /// into two halves that take turns, each paying for a sync of its own.
+    fn gather(&self, first: StoreRequest, company: Option<(usize, Duration)>) -> Vec<StoreRequest> {
+        let (mut items, mut bytes) = size_of(&first);
+        let mut batch = vec![first];
+        while bytes < COMMIT_BYTES_MAX
+            && let Ok(order) = self.orders.try_recv()
+        {
+            add(order, &mut batch, &mut items, &mut bytes);
+        }
+        let Some((expected, linger)) = company else { return batch };
+        // What is here now was not answered by the last commit.
+        let expected = expected.saturating_add(items);
+        let until = now() + linger;
+        while items < expected && bytes < COMMIT_BYTES_MAX {
+            match self.orders.recv_timeout(until.saturating_duration_since(now())) {
+                Ok(order) => add(order, &mut batch, &mut items, &mut bytes),
+                Err(_) => break,
+            }
+        }
+        batch
+    }
+}
+
+fn add(order: Order, batch: &mut Vec<StoreRequest>, items: &mut usize, bytes: &mut usize) {
+    if let Order::Change(request) = order {
+        let (more_items, more_bytes) = size_of(&request);
+        *items += more_items;
+        *bytes += more_bytes;
+        batch.push(request);
+    }
+}
+
+/// Messages to be stored, and their bytes.
+fn size_of(request: &StoreRequest) -> (usize, usize) {
+    match request {
+        StoreRequest::Publish(batch) => (batch.items.len(), batch.data.len()),
+        _ => (0, 0),
+    }
+}
+
+/// Whoever has this has the disk.
+struct Worker {
     disk: Disk,
     options: StoreOptions,
-    waiting: Receiver<StoreRequest>,
     replies: Arc<Replies>,
     /// Consumer records that wait for a commit to ride along with.
     riders: Vec<StoreRequest>,
     sync_at: Option<Instant>,
     ride_by: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Messages in the last commit, and how long it took.
+    last_items: usize,
+    last_took: Duration,
 }
 
-impl Writer {
-    fn run(mut self) -> Result<(), StoreError> {
-        loop {
-            let deadline = [self.sync_at, self.ride_by].into_iter().flatten().min();
-            let next = match deadline {
-                None => self.waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => self.waiting.recv_timeout(at.saturating_duration_since(now())),
-            };
-            match next {
-                Ok(first) => self.gather(first),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if self.ride_by.is_some_and(|at| at <= now()) {
-                self.commit(Vec::new());
-            }
-            if self.sync_at.is_some_and(|at| at <= now()) {
-                self.sync_at = None;
-                let replies = self.disk.sync();
-                self.replies.push(replies);
-            }
-        }
-        self.commit(Vec::new());
-        self.disk.close()
+impl Worker {
+    fn deadline(&self) -> Option<Instant> {
+        [self.sync_at, self.ride_by].into_iter().flatten().min()
     }
 
-    /// Takes what waits, up to a commit's worth.
-    fn gather(&mut self, first: StoreRequest) {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(request) = next {
-            if let StoreRequest::Publish(publish) = &request {
-                bytes += publish.data.len();
-            }
-            if is_rider(&request) && batch.is_empty() {
-                self.ride(request);
-            } else {
-                batch.push(request);
-            }
-            next = if bytes < COMMIT_BYTES_MAX { self.waiting.try_recv().ok() } else { None };
+    fn keep_deadlines(&mut self) {
+        if self.deadline().is_none_or(|at| at > now()) {
+            return;
         }
-        if !batch.is_empty() {
-            self.commit(batch);
+        if self.ride_by.is_some_and(|at| at <= now()) {
+            self.commit(Vec::new());
+        }
+        if self.sync_at.is_some_and(|at| at <= now()) {
+            self.sync_at = None;
+            let replies = self.disk.sync();
+            self.replies.push(replies);
+        }
+    }
+
+    /// How many messages the next commit should wait for, and how long.
+    fn company(&self) -> Option<(usize, Duration)> {
+        let is_wanted =
+            self.options.sync == SyncPolicy::Always && self.last_items >= LINGER_ITEMS_MIN;
+        is_wanted
+            .then(|| (self.last_items, (self.last_took / LINGER_SHARE).clamp(LINGER.0, LINGER.1)))
+    }
+
+    /// Does what was gathered.
+    fn take(&mut self, batch: Vec<StoreRequest>) {
+        if batch.iter().all(is_rider) {
+            for request in batch {
+                self.ride(request);
+            }
+            return;
+        }
+        self.last_items = batch.iter().map(|request| size_of(request).0).sum();
+        let start = now();
+        self.commit(batch);
+        self.last_took = now().saturating_duration_since(start);
+    }
+
+    /// Applies a small batch unless that needs a sync or something is wrong; gives it back
+    /// then.
+    fn apply_at_once(&mut self, request: StoreRequest) -> Option<StoreRequest> {
+        if !self.riders.is_empty() || self.retry_at.is_some() || self.disk.is_in_trouble() {
+            return Some(request);
+        }
+        match self.disk.apply_at_once(request) {
+            Ok(replies) => {
+                self.replies.push(replies);
+                self.plan_sync();
+                None
+            }
+            Err(request) => Some(*request),
         }
     }
 
@@ -309,6 +476,10 @@ impl Writer {
             // So that reads go on, where they can.
             let _ = self.disk.reopen();
         }
+        self.plan_sync();
+    }
+
+    fn plan_sync(&mut self) {
         if let SyncPolicy::Every(pace) = self.options.sync
             && self.disk.is_unsynced()
             && self.sync_at.is_none()
