@@ -9,10 +9,16 @@
 //! - After any failure the database is closed and opened anew before it is used: what redb
 //!   or the kernel holds in memory then is not believed.
 //! - A file that cannot be read is renamed, never changed or deleted.
+//! - redb trusts the pages of a file it did not check, and panics at what makes no sense.
+//!   Where panics unwind, such a one goes no further than one call from here. In any case
+//!   the file is then checked as a whole before it is used again.
 
+use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -73,15 +79,26 @@ const WALK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The database, shared with the thread that reads.
 #[derive(Debug, Default)]
-pub(super) struct Shared(RwLock<Option<Database>>);
+pub(super) struct Shared {
+    database: RwLock<Option<Database>>,
+    /// A read met a page that makes no sense.
+    is_suspect: AtomicBool,
+}
 
 impl Shared {
     fn lock(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, database: Option<Database>) -> Option<Database> {
-        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    /// Puts `database` in place of what is there, which is closed.
+    fn replace(&self, database: Option<Database>) {
+        let old = self.take(database);
+        // Closing writes, and may meet what made this necessary.
+        let _ = contain(|| drop(old));
+    }
+
+    fn take(&self, database: Option<Database>) -> Option<Database> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *place, database)
     }
 
@@ -91,17 +108,56 @@ impl Shared {
         let Some(database) = guard.as_ref() else {
             return engine::refuse(requests, &closed());
         };
-        let rows = database
-            .begin_read()
-            .map_err(|error| StoreError { text: format!("store: {error}") })
-            .and_then(|transaction| ReadRows::open(&transaction));
-        match rows {
-            Ok(rows) => {
-                requests.iter().filter_map(|request| engine::answer(&rows, request)).collect()
+        let answered = contain(|| {
+            let transaction = database.begin_read().map_err(|error| failed(&error))?;
+            let rows = ReadRows::open(&transaction)?;
+            Ok(requests.iter().filter_map(|request| engine::answer(&rows, request)).collect())
+        });
+        match answered {
+            Ok(Ok(replies)) => replies,
+            Ok(Err(error)) => engine::refuse(requests, &error),
+            Err(Senseless) => {
+                self.is_suspect.store(true, Ordering::Relaxed);
+                engine::refuse(requests, &senseless())
             }
-            Err(error) => engine::refuse(requests, &error),
         }
     }
+}
+
+/// redb stopped at bytes that no redb wrote.
+struct Senseless;
+
+/// Runs what calls redb, and ends a panic here.
+fn contain<T>(call: impl FnOnce() -> T) -> Result<T, Senseless> {
+    let outer = IS_IN_REDB.replace(true);
+    // Nothing that was borrowed is used again: the database is closed after a panic, and
+    // what is counted may be off by one.
+    let done = std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|_| Senseless);
+    IS_IN_REDB.set(outer);
+    done
+}
+
+thread_local! {
+    static IS_IN_REDB: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Where a panic ends the process, this makes one of redb leave a word for the next start.
+pub(super) fn mark_on_panic(marker: PathBuf) {
+    if cfg!(panic = "unwind") {
+        return;
+    }
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if IS_IN_REDB.get() {
+            // Without it the next start meets the same panic.
+            let _ = File::create(&marker);
+        }
+        print(panic);
+    }));
+}
+
+fn senseless() -> StoreError {
+    StoreError { text: "store: the file is damaged: its pages do not fit together".into() }
 }
 
 fn closed() -> StoreError {
@@ -159,7 +215,7 @@ impl Disk {
 
     fn start_anew(&mut self, why: &str) -> Result<StoreReply, StoreError> {
         let name = self.medium.name();
-        drop(self.shared.replace(None));
+        self.shared.replace(None);
         let aside = self.medium.set_aside().map_err(|error| StoreError {
             text: format!("{name} is damaged ({why}) and cannot be set aside: {error}"),
         })?;
@@ -187,10 +243,9 @@ impl Disk {
         let mut builder = Builder::new();
         builder.set_cache_size(self.options.cache_bytes);
         let is_small = self.counters.len.load(Ordering::Relaxed) <= WALK_BYTES_MAX;
-        builder.set_check_integrity_on_open(is_small);
-        // redb may panic on bytes that no redb wrote; where panics unwind, that is one more
-        // way of being damaged.
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let is_suspect = self.medium.is_suspect();
+        builder.set_check_integrity_on_open(is_small || is_suspect);
+        let opened = contain(|| {
             let database = builder.create_with_backend(backend).map_err(|error| match error {
                 DatabaseError::DatabaseAlreadyOpen => OpenError::Trouble(trouble(
                     &"another process has this store open; give each server a store_dir of \
@@ -206,10 +261,14 @@ impl Disk {
             })?;
             let recovered = prepare(&database)?;
             Ok((database, recovered))
-        }));
-        let (database, recovered) = opened
-            .unwrap_or_else(|_| Err(OpenError::Damaged("its pages do not fit together".into())))?;
-        drop(self.shared.replace(Some(database)));
+        });
+        let (database, recovered) = opened.unwrap_or_else(|Senseless| {
+            Err(OpenError::Damaged("its pages do not fit together".into()))
+        })?;
+        if is_suspect {
+            self.medium.set_suspect(false);
+        }
+        self.shared.replace(Some(database));
         self.unsynced = false;
         Ok(recovered)
     }
@@ -271,7 +330,8 @@ impl Disk {
         if !self.unsynced {
             return Vec::new();
         }
-        match self.sync_now() {
+        let synced = contain(|| self.sync_now());
+        match synced.unwrap_or_else(|Senseless| Err(self.suspect())) {
             Ok(()) => Vec::new(),
             Err(error) => self.fail(&error).into_iter().collect(),
         }
@@ -317,13 +377,14 @@ impl Disk {
 
     /// As [`Self::close`]; nothing works afterwards.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
-        let result = self.close_database();
-        drop(self.shared.replace(None));
+        let result = contain(|| self.close_database());
+        let result = result.unwrap_or_else(|Senseless| Err(self.suspect()));
+        self.shared.replace(None);
         result
     }
 
     fn close_database(&mut self) -> Result<(), StoreError> {
-        let Some(database) = self.shared.replace(None) else { return Ok(()) };
+        let Some(database) = self.shared.take(None) else { return Ok(()) };
         if matches!(self.options.sync, SyncPolicy::Every(_)) {
             let transaction = begin(&database)?;
             let mut rows = WriteRows::open(&transaction)?;
@@ -340,7 +401,7 @@ impl Disk {
 
     /// Closes the database after a failure; the first of several is reported.
     fn fail(&mut self, error: &StoreError) -> Option<StoreReply> {
-        drop(self.shared.replace(None));
+        self.shared.replace(None);
         let is_new = self.trouble.as_ref() != Some(error);
         self.trouble = Some(error.clone());
         is_new.then(|| StoreReply::Health(Some(error.clone())))
@@ -360,6 +421,26 @@ impl Disk {
 
     /// `None`: nothing was done, since it takes a sync and `may_sync` is false.
     fn commit(
+        &mut self,
+        requests: &[StoreRequest],
+        may_sync: bool,
+    ) -> Result<Option<Applied>, StoreError> {
+        if self.shared.is_suspect.swap(false, Ordering::Relaxed) {
+            return Err(self.suspect());
+        }
+        contain(|| self.commit_uncontained(requests, may_sync))
+            .unwrap_or_else(|Senseless| Err(self.suspect()))
+    }
+
+    /// From now on the file is not believed until it was checked as a whole, be it by the
+    /// next start of the server.
+    fn suspect(&mut self) -> StoreError {
+        self.medium.set_suspect(true);
+        senseless()
+    }
+
+    #[inline(never)]
+    fn commit_uncontained(
         &mut self,
         requests: &[StoreRequest],
         may_sync: bool,
@@ -408,7 +489,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        drop(self.shared.replace(None));
+        self.shared.replace(None);
     }
 }
 

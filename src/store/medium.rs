@@ -24,6 +24,15 @@ pub trait Medium: Send {
     /// next [`Medium::open`] finds nothing.
     fn set_aside(&mut self) -> io::Result<String>;
 
+    /// Remembers, beyond the end of the process, whether the file needs to be checked as a
+    /// whole. A medium may forget.
+    fn set_suspect(&mut self, _is_suspect: bool) {}
+
+    /// Should the file be checked as a whole?
+    fn is_suspect(&self) -> bool {
+        false
+    }
+
     /// For texts.
     fn name(&self) -> String;
 }
@@ -36,6 +45,8 @@ pub(super) struct FileMedium {
 }
 
 const FILE_NAME: &str = "sedge.redb";
+/// Empty; that it is there says that the store should be checked.
+const SUSPECT_NAME: &str = "sedge.redb.suspect";
 
 impl FileMedium {
     pub(super) fn new(dir: &Path) -> Self {
@@ -44,6 +55,11 @@ impl FileMedium {
 
     fn path(&self) -> PathBuf {
         self.dir.join(FILE_NAME)
+    }
+
+    /// Is there if the file is suspect.
+    pub(super) fn marker(&self) -> PathBuf {
+        self.dir.join(SUSPECT_NAME)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -86,6 +102,17 @@ impl Medium for FileMedium {
             }
             number = number.checked_add(1).ok_or_else(|| io::Error::other("too many names"))?;
         }
+    }
+
+    fn set_suspect(&mut self, is_suspect: bool) {
+        let path = self.marker();
+        // Without it the next start finds the damage where this one did.
+        let _ = if is_suspect { File::create(path).map(drop) } else { std::fs::remove_file(path) };
+        let _ = self.sync_dir();
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.marker().exists()
     }
 
     fn name(&self) -> String {

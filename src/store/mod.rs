@@ -133,7 +133,9 @@ impl Store {
         options: StoreOptions,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        let (disk, first) = Disk::open(Box::new(FileMedium::new(dir)), options)?;
+        let medium = FileMedium::new(dir);
+        disk::mark_on_panic(medium.marker());
+        let (disk, first) = Disk::open(Box::new(medium), options)?;
         let replies = Arc::new(Replies { queue: Mutex::default(), wake: Box::new(wake) });
         let (shared, counters) = (disk.shared(), disk.counters());
         let worker = Worker {

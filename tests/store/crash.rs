@@ -46,7 +46,7 @@ fn check(promised: &[Row], found: &[Row]) {
 
 #[test]
 fn what_was_acknowledged_survives_power_cuts_and_failing_syncs() {
-    for seed in world::seeds(300) {
+    for seed in world::seeds(150) {
         eprintln!("seed {seed}");
         let mut rng = Rng::new(seed);
         let disk = TestDisk::default();

@@ -1,7 +1,7 @@
 //! Files with wrong bytes in them: reported, set aside, never a panic.
 
 use sedge::id::Rng;
-use sedge::jetstream::storage::{StoreReply, StoreRequest, Token};
+use sedge::jetstream::storage::{PublishOutcome, StoreReply, StoreRequest, Token};
 use sedge::store::StoreOptions;
 
 use crate::world::{self, Answer, STREAM, TestDisk, Text};
@@ -90,4 +90,33 @@ fn a_block_damaged_behind_the_stores_back_is_named_and_others_can_be_read() {
         }
     }
     assert!(!failed.is_empty() && failed.len() < 700, "{} failed", failed.len());
+}
+
+#[test]
+fn index_pages_damaged_behind_the_stores_back_end_no_process_and_are_found_by_the_next_start() {
+    let disk = filled();
+    let options = StoreOptions { cache_bytes: 0, ..StoreOptions::default() };
+    let (mut store, _) = world::open(&disk, options);
+    {
+        let mut platter = disk.0.lock().unwrap();
+        // The first byte of a page of a tree says of which kind it is.
+        for page in platter.written.chunks_mut(4096).skip(1) {
+            page[0] = 0xee;
+        }
+    }
+    let get = StoreRequest::Count { token: Token(1), stream: STREAM, from: 1, filters: [].into() };
+    let StoreReply::Counted { count, .. } = store.ask(get) else { panic!() };
+    assert!(count.is_err());
+    let (outcomes, _) = store.publish(&[Text { subject: "a".into(), ..Text::default() }]);
+    assert!(matches!(outcomes[..], [PublishOutcome::Refused(_)]), "{outcomes:?}");
+    assert!(store.is_in_trouble());
+    assert!(disk.0.lock().unwrap().is_suspect);
+    drop(store);
+
+    let (mut store, replies) = world::open(&disk, options);
+    assert!(matches!(&replies[1..], [StoreReply::Health(Some(_))]), "{replies:?}");
+    assert_eq!(disk.0.lock().unwrap().set_aside.len(), 1);
+    assert!(!disk.0.lock().unwrap().is_suspect);
+    store.ask(world::create(world::settings()));
+    store.publish(&[Text { subject: "a".into(), ..Text::default() }]);
 }

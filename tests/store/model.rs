@@ -507,7 +507,7 @@ fn run(store: &mut dyn Answer, seed: u64, memory: bool, steps: u64) {
 
 #[test]
 fn a_memory_store_does_what_the_model_does() {
-    for seed in world::seeds(300) {
+    for seed in world::seeds(100) {
         eprintln!("seed {seed}");
         run(&mut MemStore::new(), seed, true, 120);
     }
@@ -515,7 +515,7 @@ fn a_memory_store_does_what_the_model_does() {
 
 #[test]
 fn a_disk_store_does_what_the_model_does() {
-    for seed in world::seeds(200) {
+    for seed in world::seeds(80) {
         eprintln!("seed {seed}");
         let disk = TestDisk::default();
         let (mut store, _) = world::open(&disk, StoreOptions::default());

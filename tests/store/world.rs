@@ -14,11 +14,12 @@ use sedge::time::Timestamp;
 
 pub(crate) const STREAM: StreamId = StreamId(1);
 
-/// Seeds to run: `SEDGE_SEED` replays one.
+/// Seeds to run: `SEDGE_SEED` replays one, `SEDGE_SEEDS` says how many.
 pub(crate) fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SEDGE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("SEDGE_SEED") {
         Some(seed) => vec![seed],
-        None => (0..count).collect(),
+        None => (0..number("SEDGE_SEEDS").unwrap_or(count)).collect(),
     }
 }
 
@@ -34,6 +35,7 @@ pub(crate) struct Platter {
     /// Since the last sync: lengths and writes, in order.
     journal: Vec<Change>,
     pub(crate) set_aside: Vec<Vec<u8>>,
+    pub(crate) is_suspect: bool,
     /// Operations until one fails.
     pub(crate) fail_in: Option<u64>,
     /// All further operations fail.
@@ -161,6 +163,14 @@ impl Medium for TestDisk {
         platter.journal.clear();
         platter.set_aside.push(bytes);
         Ok("aside".into())
+    }
+
+    fn set_suspect(&mut self, is_suspect: bool) {
+        self.0.lock().unwrap().is_suspect = is_suspect;
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.0.lock().unwrap().is_suspect
     }
 
     fn name(&self) -> String {
