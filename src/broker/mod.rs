@@ -550,10 +550,13 @@ impl Broker {
         self.core.outputs.pop_front()
     }
 
-    /// The server stops: JetStream writes what it has not yet written, and every connection
-    /// ends after the bytes that wait for it.
+    /// The server stops: pull requests that wait are told, and every connection ends after
+    /// the bytes that wait for it.
     pub fn shut_down(&mut self, now: Now) {
         self.core.now = now;
+        if let Some(js) = &mut self.js {
+            js.shut_down(now, &mut self.core);
+        }
         let conns: Vec<u32> =
             self.core.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         for index in conns {

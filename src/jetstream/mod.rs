@@ -337,6 +337,12 @@ impl JetStream {
         }
     }
 
+    /// The server stops; the last call before connections end.
+    pub fn shut_down(&mut self, now: Now, host: &mut impl Host) {
+        self.wall = now.wall;
+        self.consumers_shut_down(host);
+    }
+
     /// Is there work for [`Self::flush`]?
     pub fn needs_flush(&self) -> bool {
         self.ingest.is_waiting() || self.memory.is_waiting() || self.consumers_wait_for_flush()

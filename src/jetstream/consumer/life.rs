@@ -110,6 +110,15 @@ impl Consumer {
 }
 
 impl JetStream {
+    /// The server stops: whoever waits for messages is told, so that they ask elsewhere.
+    pub(in crate::jetstream) fn consumers_shut_down(&mut self, host: &mut impl Host) {
+        let scratch = &mut self.consumers.scratch;
+        for (_, consumer) in &mut self.consumers.table {
+            let to = &mut Speaker { host: &mut *host, scratch: &mut *scratch };
+            consumer.waiting.end_all("409 Server Shutdown", true, to);
+        }
+    }
+
     /// Timers of consumers.
     pub(in crate::jetstream) fn consumers_timeout(&mut self, now: Now, host: &mut impl Host) {
         let mut due = Vec::new();

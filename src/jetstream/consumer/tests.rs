@@ -842,6 +842,19 @@ fn deleting_tells_those_who_wait() {
 }
 
 #[test]
+fn shutting_down_tells_those_who_wait() {
+    let mut world = World::new();
+    world.create("C", EXPLICIT);
+    world.next_to("C", "I", r#"{"batch":4,"expires":9000000000}"#);
+    world.js.shut_down(world.now, &mut world.host);
+    let sent = world.take("I");
+    assert_eq!(seen(&sent), "409 Server Shutdown");
+    assert!(sent[0].headers.contains("\r\nNats-Pending-Messages: 4\r\n"), "{sent:?}");
+    world.js.shut_down(world.now, &mut world.host);
+    assert!(world.take("I").is_empty());
+}
+
+#[test]
 fn a_paused_consumer_resumes_by_itself() {
     let mut world = World::new();
     world.create("C", EXPLICIT);
