@@ -9,12 +9,13 @@
 //!   broker has been told that it is closed.
 //! - A socket is watched for writing exactly while it refused bytes.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use rustix::net::SocketFlags;
 
+use crate::auth::creds::CREDS_BYTES_MAX;
 use crate::broker::{Broker, CloseReason, Level, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
@@ -362,7 +363,7 @@ impl<P: Print> Server<P> {
                     u32::try_from(unacked).unwrap_or(u32::MAX),
                 );
                 let text = credentials.map(|path| {
-                    std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
+                    read_credentials(&path).map_err(|error| format!("{path}: {error}"))
                 });
                 let text = text.as_ref().map(|text| text.as_deref().map_err(String::as_str));
                 if let Some(id) = self.broker.dialed(now, remote, &dial, text) {
@@ -622,6 +623,18 @@ impl<P: std::fmt::Debug> std::fmt::Debug for Server<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("print", &self.print).finish_non_exhaustive()
     }
+}
+
+fn read_credentials(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    // One byte more tells that there is more.
+    let most = CREDS_BYTES_MAX as u64 + 1;
+    std::fs::File::open(path)?.take(most).read_to_string(&mut text)?;
+    if text.len() > CREDS_BYTES_MAX {
+        let text = format!("longer than {CREDS_BYTES_MAX} bytes, so it cannot be a creds file");
+        return Err(io::Error::other(text));
+    }
+    Ok(text)
 }
 
 /// The key a connection is registered under.

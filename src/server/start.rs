@@ -242,6 +242,11 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
 }
 
 fn remote_options(remote: &RemoteConfig, all: &LeafNodesConfig) -> Result<RemoteOptions, String> {
+    if remote.hub {
+        return Err("hub: true is not supported yet; remove it, so that the other server is the \
+                    hub of this link"
+            .into());
+    }
     let mut urls = Vec::new();
     let mut tls = remote.tls.is_some();
     for url in &remote.urls {
