@@ -230,10 +230,11 @@ impl Interest {
     /// Who receives a message on the literal `subject`. An empty token in it matches nobody.
     #[inline]
     pub fn find(&mut self, subject: &[u8]) -> Found {
-        if let Some(hot) = &self.hot {
-            if self.cache_generation == self.generation && *hot.subject == *subject {
-                return Found::Shared(hot.matches.clone());
-            }
+        if let Some(hot) = &self.hot
+            && self.cache_generation == self.generation
+            && *hot.subject == *subject
+        {
+            return Found::Shared(hot.matches.clone());
         }
         self.find_colder(subject)
     }
