@@ -22,6 +22,18 @@ struct World {
 
 impl World {
     fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// The hub reads from a consumer that was made beforehand, and acks by flow control.
+    fn with_durable_consumer() -> Option<Self> {
+        Self::start_with(Some(json!({
+            "durable_name": "hub", "deliver_subject": "to.hub", "ack_policy": "flow_control",
+            "flow_control": true, "idle_heartbeat": 1_000_000_000, "max_deliver": -1,
+        })))
+    }
+
+    fn start_with(consumer: Option<Value>) -> Option<Self> {
         let hub = Hub::start("HUB", "", "jetstream { store_dir: \"$DIR/js\", domain: hub }")?;
         let relay = Relay::to(hub.leaf_address);
         let gateway = Server::sedge(&format!(
@@ -32,7 +44,12 @@ impl World {
         ));
         let stream = json!({"name": "EDGE", "subjects": ["edge.>"]});
         request(gateway.address(), "$JS.API.STREAM.CREATE.EDGE", &stream);
-        let sources = json!([{"name": "EDGE", "external": {"api": "$JS.leaf.API"}}]);
+        let mut sources = json!([{"name": "EDGE", "external": {"api": "$JS.leaf.API"}}]);
+        if let Some(config) = consumer {
+            let body = json!({"stream_name": "EDGE", "config": config});
+            request(gateway.address(), "$JS.API.CONSUMER.CREATE.EDGE.hub", &body);
+            sources[0]["consumer"] = json!({"name": "hub", "deliver_subject": "to.hub"});
+        }
         let stream = json!({"name": "AGG", "storage": "memory", "sources": sources});
         request(hub.server.address(), "$JS.API.STREAM.CREATE.AGG", &stream);
         let mut world = Self { hub, relay, gateway, published: 0 };
@@ -139,4 +156,22 @@ fn the_hub_has_everything_after_the_gateway_was_killed_in_an_outage() {
     let took = world.wait_complete(Duration::from_mins(1));
     assert!(took <= BACK, "{took:?}\n{}", world.gateway.log());
     world.check_contents();
+}
+
+#[test]
+fn a_durable_consumer_feeds_the_hub_across_an_outage() {
+    let Some(mut world) = World::with_durable_consumer() else { return };
+    world.outage(Duration::from_secs(14));
+    world.publish(10);
+    world.wait_complete(DEADLINE);
+    world.check_contents();
+    // The hub acks when it answers the request that follows a heartbeat.
+    let start = Instant::now();
+    loop {
+        let info = request(world.gateway.address(), "$JS.API.CONSUMER.INFO.EDGE.hub", &json!({}));
+        if info["ack_floor"]["stream_seq"] == world.published {
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "{info}\n{}", world.gateway.log());
+    }
 }
