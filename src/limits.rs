@@ -32,12 +32,12 @@ pub const FIRST_PING_DELAY: Duration = Duration::from_secs(2);
 /// Config: `write_deadline`.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of one read from a socket; all connections share one buffer of this size.
-pub const READ_BUFFER_BYTES: usize = 128 * 1024;
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Free outbox buffers kept for the next message, and the capacity above which one is given
 /// back to the allocator instead: together they bound what idle outboxes hold.
 pub const OUTBOX_POOL_LEN: usize = 16;
 /// See [`OUTBOX_POOL_LEN`]; bytes.
-pub const OUTBOX_POOL_BYTES_MAX: usize = 256 * 1024;
+pub const OUTBOX_POOL_BYTES_MAX: usize = 512 * 1024;
 /// Subjects whose receivers are remembered. The oldest is forgotten first.
 pub const MATCH_CACHE_LEN: usize = 1024;
 
