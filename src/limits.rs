@@ -31,8 +31,10 @@ pub const FIRST_PING_DELAY: Duration = Duration::from_secs(2);
 /// A connection that takes none of our bytes for this long is closed as a slow consumer.
 /// Config: `write_deadline`.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes of one read from a socket; all connections share one buffer of this size.
+/// Bytes of one read from a socket, at most; all connections share one buffer.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// The size that buffer begins with, in bytes.
+pub const READ_BUFFER_BYTES_MIN: usize = 16 * 1024;
 /// Free outbox buffers kept for the next message, and the capacity above which one is given
 /// back to the allocator instead: together they bound what idle outboxes hold.
 pub const OUTBOX_POOL_LEN: usize = 16;
@@ -42,7 +44,7 @@ pub const OUTBOX_POOL_BYTES_MAX: usize = 512 * 1024;
 pub const MATCH_CACHE_LEN: usize = 1024;
 
 // A control line must fit the buffer whole, or the parser could never finish it.
-const _: () = assert!(CONTROL_LINE_BYTES_MAX + 16 <= READ_BUFFER_BYTES);
+const _: () = assert!(CONTROL_LINE_BYTES_MAX + 16 <= READ_BUFFER_BYTES_MIN);
 
 // --- Leaf nodes ---
 

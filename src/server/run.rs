@@ -20,7 +20,7 @@ use crate::broker::{Broker, CloseReason, Level, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
-use crate::limits::{self, READ_BUFFER_BYTES};
+use crate::limits::{self, READ_BUFFER_BYTES, READ_BUFFER_BYTES_MIN};
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
 use crate::net::poller::{Poller, Ready, Waker, Want};
@@ -100,7 +100,9 @@ pub struct Server<P> {
     tls: Vec<TlsClient>,
     print: P,
     peers: Vec<Option<Peer>>,
-    buffer: Box<[u8]>,
+    /// What all connections are read into. It begins small and doubles whenever a read fills
+    /// it: a gateway with a few sensors never pays for what a flood is read with.
+    buffer: Vec<u8>,
     ready: Vec<Ready>,
     /// Connections that rest, and which receiver each waits for.
     resting: Vec<(ConnId, ConnId)>,
@@ -139,7 +141,7 @@ impl<P: Print> Server<P> {
             tls,
             print,
             peers: Vec::new(),
-            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            buffer: vec![0; READ_BUFFER_BYTES_MIN],
             ready: Vec::new(),
             resting: Vec::new(),
             closing: Vec::new(),
@@ -444,6 +446,9 @@ impl<P: Print> Server<P> {
                     if !closing && count > 0 {
                         let bytes = self.buffer.get(..count).unwrap_or(&[]);
                         self.broker.receive(now, id, bytes);
+                        if count == self.buffer.len() && count < READ_BUFFER_BYTES {
+                            self.buffer.resize((count * 2).min(READ_BUFFER_BYTES), 0);
+                        }
                         if let Some((receiver, rest)) = self.broker.stall() {
                             self.rest(now, id, receiver, rest);
                             return;
