@@ -32,7 +32,7 @@ pub const FIRST_PING_DELAY: Duration = Duration::from_secs(2);
 /// Config: `write_deadline`.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of one read from a socket, at most; all connections share one buffer.
-pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+pub const READ_BUFFER_BYTES: usize = 512 * 1024;
 /// The size that buffer begins with, in bytes.
 pub const READ_BUFFER_BYTES_MIN: usize = 16 * 1024;
 /// Free outbox buffers kept for the next message, and the capacity above which one is given

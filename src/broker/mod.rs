@@ -346,6 +346,11 @@ impl Broker {
         }
     }
 
+    /// How many connections have bytes that were appended in this turn.
+    pub fn dirty_count(&self) -> usize {
+        self.core.dirty.len()
+    }
+
     /// The bytes that wait for a connection.
     pub fn pending(&self, id: ConnId) -> &[u8] {
         match self.core.conn(id.index) {

@@ -36,6 +36,9 @@ const SIGNALS: u64 = u64::MAX - 2;
 /// Connections accepted in one turn, so that a storm of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// Receivers from which on reads are smaller.
+const SPREAD_WIDE: usize = 4;
+
 /// After an accept that failed for want of descriptors or memory, in milliseconds: the first
 /// and the longest pause.
 const ACCEPT_PAUSE_MS: (u64, u64) = (10, 1_000);
@@ -103,6 +106,8 @@ pub struct Server<P> {
     /// What all connections are read into. It begins small and doubles whenever a read fills
     /// it: a gateway with a few sensors never pays for what a flood is read with.
     buffer: Vec<u8>,
+    /// Connections the last read had bytes for.
+    spread: usize,
     ready: Vec<Ready>,
     /// Connections that rest, and which receiver each waits for.
     resting: Vec<(ConnId, ConnId)>,
@@ -142,6 +147,7 @@ impl<P: Print> Server<P> {
             print,
             peers: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES_MIN],
+            spread: 0,
             ready: Vec::new(),
             resting: Vec::new(),
             closing: Vec::new(),
@@ -440,12 +446,21 @@ impl<P: Print> Server<P> {
         loop {
             let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
             let closing = peer.close_by.is_some();
-            match peer.socket.receive(&mut self.buffer) {
+            // Where each byte goes to many, a large read would fill many large outboxes, more
+            // than the caches hold.
+            let space = if self.spread < SPREAD_WIDE {
+                self.buffer.len()
+            } else {
+                self.buffer.len().min(READ_BUFFER_BYTES / 4)
+            };
+            let Some(buffer) = self.buffer.get_mut(..space) else { return };
+            match peer.socket.receive(buffer) {
                 Ok(Received::Bytes(count)) => {
                     self.check_tls(now, id);
                     if !closing && count > 0 {
                         let bytes = self.buffer.get(..count).unwrap_or(&[]);
                         self.broker.receive(now, id, bytes);
+                        self.spread = self.broker.dirty_count();
                         if count == self.buffer.len() && count < READ_BUFFER_BYTES {
                             self.buffer.resize((count * 2).min(READ_BUFFER_BYTES), 0);
                         }
