@@ -169,11 +169,6 @@ impl Interest {
         }
     }
 
-    /// Changes with every insert and remove: what was matched before may be stale.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Adds a subscription. `queue` empty: plain. The subject must be valid.
     pub fn insert(&mut self, subject: &[u8], queue: &[u8], sub: SubId) {
         let mut at = ROOT;

@@ -568,11 +568,6 @@ impl Broker {
             self.core.close(index, CloseReason::ServerShutdown, true);
         }
     }
-
-    /// Clients connected now.
-    pub fn clients(&self) -> usize {
-        self.core.clients
-    }
 }
 
 /// What the mappings of a JetStream domain cover, after `$JS.<domain>.API.`.

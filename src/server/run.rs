@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::SocketFlags;
 
 use crate::auth::creds::CREDS_BYTES_MAX;
-use crate::broker::{Broker, CloseReason, Level, Notice, Output};
+use crate::broker::{Broker, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
@@ -52,7 +52,7 @@ struct Peer {
     /// Set while it rests because those it sends to are behind.
     resume_at: Option<Instant>,
     /// To be closed once what waits for it is written, or at this time.
-    close_by: Option<(Instant, CloseReason)>,
+    close_by: Option<Instant>,
     /// The broker waits for the end of a TLS handshake.
     tls_begun: bool,
 }
@@ -258,8 +258,8 @@ impl<P: Print> Server<P> {
                         }
                     }
                     Output::Notice(notice) => self.print.print(now, &notice),
-                    Output::Close { conn, flush, reason } => {
-                        self.begin_close(now, conn, flush, reason);
+                    Output::Close { conn, flush, .. } => {
+                        self.begin_close(now, conn, flush);
                     }
                     Output::Dial { remote, dial, credentials } => {
                         let (host, port) = (dial.url.host.clone(), dial.url.port);
@@ -286,8 +286,7 @@ impl<P: Print> Server<P> {
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock.now().instant;
         let resting = self.resting.iter().filter_map(|(id, _)| self.peer(*id)?.resume_at).min();
-        let closing =
-            self.closing.iter().filter_map(|id| self.peer(*id)?.close_by.map(|(at, _)| at)).min();
+        let closing = self.closing.iter().filter_map(|id| self.peer(*id)?.close_by).min();
         let accepting = self.accept_pause.map(|(at, _)| at);
         let next = [self.broker.poll_timeout(), resting, closing, accepting]
             .into_iter()
@@ -564,7 +563,7 @@ impl<P: Print> Server<P> {
 
     // --- Closing ---
 
-    fn begin_close(&mut self, now: Now, id: ConnId, flush: bool, reason: CloseReason) {
+    fn begin_close(&mut self, now: Now, id: ConnId, flush: bool) {
         let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
         if peer.id != id {
             return;
@@ -573,7 +572,7 @@ impl<P: Print> Server<P> {
             return self.drop_peer(now, id);
         }
         // As long as the peer takes bytes within this time it gets them all.
-        peer.close_by = Some((now.instant + Duration::from_millis(500), reason));
+        peer.close_by = Some(now.instant + Duration::from_millis(500));
         self.closing.push(id);
         self.flush(now, id);
     }
@@ -586,7 +585,7 @@ impl<P: Print> Server<P> {
         let mut closing = std::mem::take(&mut self.closing);
         closing.retain(|&id| {
             let Some(peer) = self.peer(id) else { return false };
-            let late = peer.close_by.is_none_or(|(at, _)| at <= now.instant);
+            let late = peer.close_by.is_none_or(|at| at <= now.instant);
             if late || (self.broker.pending(id).is_empty() && !peer.socket.wants_write()) {
                 self.drop_peer(now, id);
                 return false;
@@ -677,9 +676,4 @@ fn key(id: ConnId) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the inverse of key()")]
 fn id_of(key: u64) -> ConnId {
     ConnId { index: key as u32, generation: (key >> 32) as u32 }
-}
-
-/// At which level a line is printed, for those who filter.
-pub fn is_shown(level: Level, debug: bool) -> bool {
-    debug || level != Level::Debug
 }
