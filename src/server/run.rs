@@ -112,7 +112,10 @@ pub struct Server<P> {
     /// Connections that rest, and which receiver each waits for.
     resting: Vec<(ConnId, ConnId)>,
     closing: Vec<ConnId>,
-    accept_pause: Option<(Instant, u64)>,
+    /// When accepting goes on after an accept failed.
+    accept_at: Option<Instant>,
+    /// How long the last such pause was, in milliseconds; 0 once an accept succeeded.
+    accept_pause_ms: u64,
     stopping: bool,
     recovered: bool,
 }
@@ -151,7 +154,8 @@ impl<P: Print> Server<P> {
             ready: Vec::new(),
             resting: Vec::new(),
             closing: Vec::new(),
-            accept_pause: None,
+            accept_at: None,
+            accept_pause_ms: 0,
             stopping: false,
             recovered: false,
         })
@@ -287,7 +291,7 @@ impl<P: Print> Server<P> {
         let now = self.clock.now().instant;
         let resting = self.resting.iter().filter_map(|(id, _)| self.peer(*id)?.resume_at).min();
         let closing = self.closing.iter().filter_map(|id| self.peer(*id)?.close_by).min();
-        let accepting = self.accept_pause.map(|(at, _)| at);
+        let accepting = self.accept_at;
         let next = [self.broker.poll_timeout(), resting, closing, accepting]
             .into_iter()
             .flatten()
@@ -303,7 +307,7 @@ impl<P: Print> Server<P> {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match rustix::net::acceptfrom_with(listener, flags) {
                 Ok((fd, address)) => {
-                    self.accept_pause = None;
+                    self.accept_pause_ms = 0;
                     let peer = address
                         .and_then(|address| SocketAddr::try_from(address).ok())
                         .map_or_else(String::new, |address| address.to_string());
@@ -315,11 +319,10 @@ impl<P: Print> Server<P> {
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    let pause = self
-                        .accept_pause
-                        .map_or(ACCEPT_PAUSE_MS.0, |(_, last)| (last * 2).min(ACCEPT_PAUSE_MS.1));
-                    let at = now.instant + Duration::from_millis(pause);
-                    self.accept_pause = Some((at, pause));
+                    let pause =
+                        (self.accept_pause_ms * 2).clamp(ACCEPT_PAUSE_MS.0, ACCEPT_PAUSE_MS.1);
+                    self.accept_pause_ms = pause;
+                    self.accept_at = Some(now.instant + Duration::from_millis(pause));
                     self.watch_listener(false);
                     let text = format!(
                         "Temporary client accept error ({error}), sleeping {pause}ms; \
@@ -505,12 +508,11 @@ impl<P: Print> Server<P> {
     }
 
     fn wake_resting(&mut self, now: Now) {
-        if let Some((at, _)) = self.accept_pause
+        if let Some(at) = self.accept_at
             && at <= now.instant
         {
             self.watch_listener(true);
-            // Kept for the doubling until an accept succeeds, but no longer due.
-            self.accept_pause = None;
+            self.accept_at = None;
         }
         if self.resting.is_empty() {
             return;
