@@ -1,7 +1,8 @@
 //! Keys, credentials and what is read from tokens.
 //!
-//! Owns nkeys ([`nkey`]), creds files ([`creds`]) and [`Secret`], the type every password,
-//! token and seed travels in. Does not read files and does not decide who may do what.
+//! Owns nkeys ([`nkey`]), creds files ([`creds`]), the declarations of accounts ([`account`])
+//! and users ([`user`]), what these may do ([`permissions`]), and [`Secret`], the type every
+//! password, token and seed travels in. Does not read files and keeps no connection.
 //!
 //! # Invariants
 //! - The `Debug` form of a secret shows nothing of it, and its bytes are overwritten when it
@@ -10,8 +11,11 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+pub mod account;
 pub mod creds;
 pub mod nkey;
+pub mod permissions;
+pub mod user;
 
 /// Text that must not reach a log: a password, a token, a JWT.
 #[derive(Clone, PartialEq, Eq)]
