@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 pub mod account;
+pub mod certificate;
 pub mod creds;
 pub mod nkey;
 pub mod permissions;

@@ -147,8 +147,13 @@ impl Broker {
             if client.connect.protocol >= 1 {
                 let ip = client.ip();
                 let options = core::mem::take(&mut self.core.options);
-                let to =
-                    InfoFor { client_id: cid, client_ip: &ip, connect_info: true, ldm: self.ldm };
+                let to = InfoFor {
+                    client_id: cid,
+                    client_ip: &ip,
+                    connect_info: true,
+                    ldm: self.ldm,
+                    door: client.door,
+                };
                 self.core.send_with(index, |out| write_info(out, &options, to));
                 self.core.options = options;
             }

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashTable;
 
+use super::arrival::{Arrival, Door};
 use super::connect::Connect;
 use super::interest::SubId;
 use super::leaf::Leaf;
@@ -31,6 +32,8 @@ pub enum CloseReason {
     AuthenticationFailure,
     /// No CONNECT in time.
     AuthenticationTimeout,
+    /// TLS did not come about.
+    TlsHandshakeFailure,
     /// `max_connections`.
     MaximumConnections,
     /// `max_payload`.
@@ -66,6 +69,7 @@ impl CloseReason {
             Self::ClientClosed => "Client Closed",
             Self::AuthenticationFailure => "Authentication Failure",
             Self::AuthenticationTimeout => "Authentication Timeout",
+            Self::TlsHandshakeFailure => "TLS Handshake Failure",
             Self::MaximumConnections => "Maximum Connections Exceeded",
             Self::MaximumPayload => "Maximum Message Payload Exceeded",
             Self::MaximumControlLine => "Maximum Control Line Exceeded",
@@ -135,6 +139,11 @@ pub(super) struct Client {
     pub(super) sids: HashTable<SubId>,
     /// By when CONNECT must have come, where it must.
     pub(super) connect_by: Option<Instant>,
+    pub(super) door: Door,
+    /// It is not inside yet.
+    pub(super) waiting: bool,
+    /// What became known on its way in; `None` for a plain TCP connection.
+    pub(super) arrival: Option<Box<Arrival>>,
 }
 
 /// What each message asks about a client.
@@ -153,7 +162,7 @@ pub(super) struct Flags {
 }
 
 impl Client {
-    pub(super) fn new(peer: &str, connect_by: Option<Instant>) -> Self {
+    pub(super) fn new(peer: &str, door: Door) -> Self {
         let connect = Connect::default();
         let flags = Flags {
             verbose: connect.verbose,
@@ -169,7 +178,10 @@ impl Client {
             connect: Box::new(connect),
             flags,
             sids: HashTable::new(),
-            connect_by,
+            connect_by: None,
+            door,
+            waiting: door != Door::Open,
+            arrival: None,
         }
     }
 
@@ -199,7 +211,7 @@ impl Conn {
     pub(super) fn deadline(&self) -> Instant {
         let mut deadline = match &self.kind {
             Kind::Client(_) => self.ping_at,
-            Kind::Leaf(leaf) => leaf.deadline().unwrap_or(Instant(u64::MAX)),
+            Kind::Leaf(leaf) => leaf.deadline().unwrap_or(Self::NEVER),
         };
         if let Some(at) = self.write_by {
             deadline = deadline.min(at);

@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 
-use super::options::{Auth, Options};
+use super::arrival::Door;
+use super::options::{Auth, Options, TlsOffer};
 
 /// The version INFO gives. Clients switch features on by it, so it follows the nats-server
 /// release whose protocol Sedge speaks, not Sedge's own version.
@@ -149,12 +150,14 @@ fn text(value: Value) -> Result<String, BadConnect> {
 pub struct InfoFor<'a> {
     /// The connection's id.
     pub client_id: u64,
-    /// Its peer, without port.
+    /// Its peer, without port; empty while it is unknown.
     pub client_ip: &'a str,
     /// The INFO that answers the first PING.
     pub connect_info: bool,
     /// Lame duck.
     pub ldm: bool,
+    /// How it came in.
+    pub door: Door,
 }
 
 /// Writes an INFO line for a client.
@@ -168,10 +171,11 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     out.extend_from_slice(b"\",\"proto\":1,\"go\":\"sedge ");
     out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
     out.extend_from_slice(b"\",\"host\":");
-    json_text(out, &options.host);
+    let (host, port, tls) = listener(options, to);
+    json_text(out, host);
     out.extend_from_slice(b",\"port\":");
     let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(digits.format(options.port).as_bytes());
+    out.extend_from_slice(digits.format(port).as_bytes());
     out.extend_from_slice(if options.headers {
         b",\"headers\":true"
     } else {
@@ -180,6 +184,15 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     if !matches!(options.auth, Auth::Anyone) {
         out.extend_from_slice(b",\"auth_required\":true");
     }
+    for (set, field) in [
+        (tls.required, &b",\"tls_required\":true"[..]),
+        (tls.verify, b",\"tls_verify\":true"),
+        (tls.available, b",\"tls_available\":true"),
+    ] {
+        if set {
+            out.extend_from_slice(field);
+        }
+    }
     out.extend_from_slice(b",\"max_payload\":");
     out.extend_from_slice(digits.format(options.max_payload).as_bytes());
     if options.jetstream {
@@ -187,8 +200,10 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     }
     out.extend_from_slice(b",\"client_id\":");
     out.extend_from_slice(digits.format(to.client_id).as_bytes());
-    out.extend_from_slice(b",\"client_ip\":");
-    json_text(out, to.client_ip);
+    if !to.client_ip.is_empty() {
+        out.extend_from_slice(b",\"client_ip\":");
+        json_text(out, to.client_ip);
+    }
     if let Some(domain) = options.domain.as_deref().filter(|_| options.jetstream) {
         out.extend_from_slice(b",\"domain\":");
         json_text(out, domain);
@@ -202,6 +217,22 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     out.extend_from_slice(b",\"api_lvl\":");
     out.extend_from_slice(digits.format(API_LEVEL).as_bytes());
     out.extend_from_slice(b"} \r\n");
+}
+
+/// Host, port and TLS of the listener a client came to.
+fn listener<'a>(options: &'a Options, to: InfoFor<'_>) -> (&'a str, u16, TlsOffer) {
+    match (&options.web_socket, to.door) {
+        (Some(listener), Door::WebSocket) => {
+            let tls = TlsOffer { required: listener.tls, verify: false, available: listener.tls };
+            (&listener.host, listener.port, tls)
+        }
+        // Who is told only inside TLS has no choice left.
+        (_, Door::InfoLast) if !to.connect_info => {
+            let tls = TlsOffer { required: true, available: false, ..options.tls };
+            (&options.host, options.port, tls)
+        }
+        _ => (&options.host, options.port, options.tls),
+    }
 }
 
 /// Writes `text` as a JSON string.
@@ -227,7 +258,13 @@ mod tests {
     #[test]
     fn info_is_json_with_a_blank_before_its_end() {
         let mut out = Vec::new();
-        let to = InfoFor { client_id: 5, client_ip: "127.0.0.1", connect_info: true, ldm: false };
+        let to = InfoFor {
+            client_id: 5,
+            client_ip: "127.0.0.1",
+            connect_info: true,
+            ldm: false,
+            door: Door::Open,
+        };
         write_info(&mut out, &Options::default(), to);
         let json = out.strip_prefix(b"INFO ").and_then(|rest| rest.strip_suffix(b" \r\n"));
         let info: Value = serde_json::from_slice(json.unwrap()).unwrap();

@@ -157,7 +157,7 @@ impl Core {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         // A deadline in the past must not spin.
         let at = conn.deadline().max(soon);
-        if conn.closing || conn.timer_at.is_some_and(|armed| armed <= at) {
+        if conn.closing || at == Conn::NEVER || conn.timer_at.is_some_and(|armed| armed <= at) {
             return;
         }
         conn.timer_at = Some(at);
@@ -256,7 +256,8 @@ impl Core {
     pub(super) fn conn_name(&self, index: u32) -> String {
         match self.conn(index) {
             Some(Conn { kind: Kind::Client(client), cid, .. }) => {
-                alloc::format!("{} - cid:{cid}", client.peer)
+                let kind = if client.is_web_socket() { "wid" } else { "cid" };
+                alloc::format!("{} - {kind}:{cid}", client.log_peer())
             }
             Some(Conn { kind: Kind::Leaf(_), cid, .. }) => alloc::format!("lid:{cid}"),
             None => String::new(),
@@ -290,7 +291,7 @@ impl Core {
         }
         conn.outbox.clear(&mut self.pool);
         match conn.kind {
-            Kind::Client(_) => self.clients -= 1,
+            Kind::Client(client) => self.clients -= usize::from(client.counts()),
             Kind::Leaf(_) => self.leafs.retain(|&leaf| leaf != id.index),
         }
     }

@@ -13,7 +13,7 @@
 //! much was taken: back-pressure reaches the core as a number, not as a blocked task.
 //!
 //! # Where things are
-//! - SUB, PUB, CONNECT: `client`. Routing, queue choice, slow consumers: `core`.
+//! - Accepting, doors, the first INFO: [`arrival`]. SUB, PUB, CONNECT: `client`. Routing, queue choice, slow consumers: `core`.
 //! - Subject tree: [`interest`]. Bytes waiting for a socket: [`outbox`].
 //! - Leaf connections: `leaf`. JetStream: `crate::jetstream`, through its `Host` trait.
 //!
@@ -21,6 +21,7 @@
 //! - The same seed and the same calls give the same bytes.
 //! - No call blocks, and no peer's bytes can make one panic.
 
+pub mod arrival;
 pub mod connect;
 pub mod interest;
 pub mod options;
@@ -39,10 +40,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use self::conn::CloseReason;
-use self::conn::{Client, Conn, Kind};
-use self::connect::{InfoFor, write_info};
+use self::conn::{Conn, Kind};
 use self::core::{Core, Msg, Origin};
-use self::options::{Auth, Options};
+use self::options::Options;
 use crate::id::ConnId;
 use crate::jetstream::host::{Inbound, Target};
 use crate::jetstream::storage::{StoreReply, StoreRequest};
@@ -181,30 +181,6 @@ impl Broker {
 
     // --- Connections ---
 
-    /// A client connected from `peer` (`host:port`). Its INFO waits to be written.
-    pub fn accept(&mut self, now: Now, peer: &str) -> ConnId {
-        self.core.now = now;
-        let options = &self.core.options;
-        let needs_auth = !matches!(options.auth, Auth::Anyone);
-        let connect_by = needs_auth.then(|| now.instant + options.auth_timeout);
-        let client = Client::new(peer, connect_by);
-        let ip = client.ip();
-        let id = self.add_conn(now, Kind::Client(client));
-        let cid = self.core.conn(id.index).map_or(0, |conn| conn.cid);
-        let options = ::core::mem::take(&mut self.core.options);
-        let to = InfoFor { client_id: cid, client_ip: &ip, connect_info: false, ldm: self.ldm };
-        self.core.send_with(id.index, |out| write_info(out, &options, to));
-        self.core.options = options;
-        if self.core.clients > self.core.options.max_connections {
-            self.core.fail(
-                id.index,
-                "maximum connections exceeded",
-                CloseReason::MaximumConnections,
-            );
-        }
-        id
-    }
-
     fn add_conn(&mut self, now: Now, kind: Kind) -> ConnId {
         let core = &mut self.core;
         let entry = core.conns.vacant_entry();
@@ -213,10 +189,9 @@ impl Broker {
             generation: core.next_generation,
         };
         core.next_generation = core.next_generation.wrapping_add(1);
-        if matches!(kind, Kind::Client(_)) {
+        if matches!(&kind, Kind::Client(client) if client.counts()) {
             core.clients += 1;
         }
-        let delay = client::first_ping_delay(core.options.ping_interval, &mut core.rng);
         let conn = Conn {
             id,
             cid: core.next_cid,
@@ -233,7 +208,7 @@ impl Broker {
             backlogged: false,
             write_by: None,
             timer_at: None,
-            ping_at: now.instant + delay,
+            ping_at: Conn::NEVER,
             pings_out: 0,
             pings_sent: 0,
             heard_at: now.instant,

@@ -37,6 +37,12 @@ pub struct Options {
     pub write_deadline: Duration,
     /// Are headers offered?
     pub headers: bool,
+    /// TLS on the client port, as INFO tells it.
+    pub tls: TlsOffer,
+    /// The WebSocket listener, as INFO tells it.
+    pub web_socket: Option<WebSocketOffer>,
+    /// A PROXY header says who a client is, so that INFO cannot.
+    pub proxy_protocol: bool,
     /// Is JetStream on?
     pub jetstream: bool,
     /// JetStream domain.
@@ -64,12 +70,37 @@ impl Default for Options {
             ping_max: limits::PINGS_OUT_MAX,
             write_deadline: limits::WRITE_DEADLINE,
             headers: true,
+            tls: TlsOffer::default(),
+            web_socket: None,
+            proxy_protocol: false,
             jetstream: false,
             domain: None,
             auth: Auth::Anyone,
             auth_timeout: Duration::from_secs(2),
         }
     }
+}
+
+/// TLS of a listener, as INFO tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsOffer {
+    /// `tls_required`.
+    pub required: bool,
+    /// `tls_verify`: a client must show a certificate.
+    pub verify: bool,
+    /// `tls_available`: with TLS or without it.
+    pub available: bool,
+}
+
+/// The WebSocket listener, as INFO tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocketOffer {
+    /// `host`.
+    pub host: String,
+    /// `port`.
+    pub port: u16,
+    /// Under TLS?
+    pub tls: bool,
 }
 
 /// Who may connect as a client.

@@ -16,7 +16,7 @@ use super::log::{Level, Log, LogOptions};
 use super::run::{Print, Server, StorePort};
 use crate::auth::Secret;
 use crate::auth::nkey::{KeyKind, Seed};
-use crate::broker::options::{Auth, Options};
+use crate::broker::options::{Auth, Options, TlsOffer};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
 use crate::config::{
     Authorization, Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval,
@@ -228,6 +228,9 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         ping_max: config.ping_max,
         write_deadline: config.write_deadline,
         headers: !config.no_header_support,
+        tls: TlsOffer::default(),
+        web_socket: None,
+        proxy_protocol: false,
         jetstream: config.jetstream.is_some(),
         domain: config.jetstream.as_ref().and_then(|js| js.domain.clone()),
         auth: match &config.authorization {
