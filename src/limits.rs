@@ -46,6 +46,14 @@ pub const MATCH_CACHE_LEN: usize = 1024;
 // A control line must fit the buffer whole, or the parser could never finish it.
 const _: () = assert!(CONTROL_LINE_BYTES_MAX + 16 <= READ_BUFFER_BYTES_MIN);
 
+/// Closed connections that are remembered for `/connz`, at most. Config:
+/// `max_closed_clients`.
+pub const CLOSED_CLIENTS_MAX: usize = 10_000;
+/// What they may take together, in bytes: about 5,000 of them. The oldest are forgotten.
+pub const CLOSED_BYTES_MAX: usize = 1024 * 1024;
+/// What is kept of each text a closed connection gave of itself, in bytes.
+pub const CLOSED_TEXT_BYTES_MAX: usize = 128;
+
 // --- Leaf nodes ---
 
 /// A leaf's control line may be this many times `max_control_line` (queue lists are long).

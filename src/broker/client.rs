@@ -18,7 +18,7 @@ use super::{Broker, PubMsg};
 use crate::limits;
 use crate::proto::client::{ClientOp, ParseError};
 use crate::subject;
-use crate::time::Now;
+use crate::time::{Duration, Now};
 
 impl Broker {
     /// One operation of the client in slot `index`. Returns false once it is to be read no
@@ -38,10 +38,12 @@ impl Broker {
             }
             ClientOp::Sub { subject, queue, sid } => {
                 self.heard(now, index);
+                self.active(now, index);
                 self.client_sub(index, subject, queue, sid);
             }
             ClientOp::Unsub { sid, max } => {
                 self.heard(now, index);
+                self.active(now, index);
                 self.client_unsub(index, sid, max);
             }
             ClientOp::Ping => {
@@ -51,6 +53,9 @@ impl Broker {
             ClientOp::Pong => {
                 if let Some(conn) = self.core.conn_mut(index) {
                     conn.pings_out = 0;
+                    if let Some(sent) = conn.ping_sent_at.take() {
+                        conn.rtt = now.instant.since(sent).max(Duration::from_nanos(1));
+                    }
                 }
             }
             ClientOp::Connect(json) => self.client_connect(index, json),
@@ -83,6 +88,13 @@ impl Broker {
         }
     }
 
+    /// As `/connz` sees it.
+    fn active(&mut self, now: Now, index: u32) {
+        if let Some(conn) = self.core.conn_mut(index) {
+            conn.active_at = now.instant;
+        }
+    }
+
     fn client_connect(&mut self, index: u32, json: &[u8]) {
         let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
         else {
@@ -107,7 +119,12 @@ impl Broker {
         flags.no_responders = connect.no_responders;
         let (headers, verbose, no_responders) = (flags.headers, flags.verbose, flags.no_responders);
         let protocol = connect.protocol;
+        let now = self.core.now.instant;
         if let Some(conn) = self.core.conn_mut(index) {
+            if conn.rtt.is_zero() {
+                // As nats-server: until a PONG, how long CONNECT took.
+                conn.rtt = now.since(conn.opened_at).max(Duration::from_nanos(1));
+            }
             conn.bounds.headers = headers;
         }
         if again {
@@ -249,6 +266,7 @@ impl Broker {
     ) {
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
         conn.heard_at = now.instant;
+        conn.active_at = now.instant;
         conn.msgs_in += 1;
         conn.bytes_in += (headers.len() + payload.len()) as u64;
         let Some(client) = conn.client() else { return };
@@ -305,6 +323,7 @@ impl Broker {
         }
         conn.pings_out += 1;
         conn.pings_sent += 1;
+        conn.ping_sent_at = Some(now.instant);
         self.core.send(index, b"PING\r\n");
     }
 }
@@ -350,7 +369,7 @@ fn is_reserved_subject(subject: &[u8]) -> bool {
 }
 
 /// `text` in double quotes, escaped as Go's `%q` does it.
-pub(super) fn quoted(text: &[u8]) -> String {
+pub fn quoted(text: &[u8]) -> String {
     use core::fmt::Write;
     let mut out = String::from("\"");
     for chunk in text.utf8_chunks() {

@@ -21,7 +21,7 @@ use super::outbox::Outbox;
 use crate::id::ConnId;
 use crate::jetstream::host::Target;
 use crate::proto::client::Bounds;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Why a connection ended, as `/connz` and DISCONNECT events spell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,18 @@ pub(super) struct Conn {
     pub(super) pings_sent: u64,
     /// The last message, SUB, UNSUB or PING from it.
     pub(super) heard_at: Instant,
+    /// When it was accepted or dialled.
+    pub(super) opened_at: Instant,
+    /// The last message in either direction, or change of its interest.
+    pub(super) active_at: Instant,
+    /// When the PING left that has no PONG yet.
+    pub(super) ping_sent_at: Option<Instant>,
+    /// Round trip; zero until it was measured.
+    pub(super) rtt: Duration,
+    /// How often it was held back for a slow receiver.
+    pub(super) stalls: u32,
+    /// Why it ends, and how many subscriptions it had.
+    pub(super) ending: Option<(CloseReason, u32)>,
     pub(super) msgs_in: u64,
     pub(super) bytes_in: u64,
     pub(super) msgs_out: u64,

@@ -25,6 +25,7 @@ use super::interest::{Interest, SubId};
 use super::leaf::{LeafHits, LeafShared};
 use super::options::Options;
 use super::outbox::Pool;
+use super::view::Past;
 use super::{Notice, Output};
 use crate::id::{ConnId, Rng};
 use crate::jetstream::host::{Host, JsNotice, Listeners, Target};
@@ -103,6 +104,7 @@ pub(super) struct Core {
     /// fast producer is held back by.
     pub(super) pressure: (usize, ConnId),
     scratch: Vec<u8>,
+    pub(super) past: Past,
 }
 
 impl Core {
@@ -137,6 +139,7 @@ impl Core {
             drained: false,
             pressure: (0, ConnId { index: 0, generation: 0 }),
             scratch: Vec::new(),
+            past: Past::default(),
         }
     }
 
@@ -197,7 +200,6 @@ impl Core {
     pub(super) fn transmitted(&mut self, index: u32, count: usize) {
         let deadline = self.now.instant + self.options.write_deadline;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        conn.bytes_out += count as u64;
         conn.outbox.advance(count, &mut self.pool);
         if conn.backlogged && conn.outbox.len() <= DELIVERY_BACKLOG_BYTES / 2 {
             conn.backlogged = false;
@@ -232,6 +234,8 @@ impl Core {
         }
         conn.closing = true;
         conn.partial = Vec::new();
+        self.note_closing(index, reason);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if conn.backlogged {
             conn.backlogged = false;
             self.backlogged -= 1;
@@ -280,6 +284,10 @@ impl Core {
         if self.conn(id.index).is_none_or(|conn| conn.id != id) {
             return;
         }
+        if self.conn(id.index).is_some_and(|conn| !conn.closing) {
+            self.note_closing(id.index, CloseReason::ClientClosed);
+        }
+        self.note_closed(id.index);
         if let Some(conn) = self.conn_mut(id.index) {
             conn.closing = true;
         }
@@ -461,6 +469,8 @@ impl Core {
                 }
                 let headers = if client.flags.headers { msg.headers } else { &[] };
                 conn.msgs_out += 1;
+                conn.bytes_out += (headers.len() + msg.payload.len()) as u64;
+                conn.active_at = self.now.instant;
                 let out = conn.outbox.tail(&mut self.pool);
                 write_msg(out, msg.subject, sid, msg.reply, headers, msg.payload);
                 if !conn.dirty {

@@ -122,6 +122,7 @@ pub struct Interest {
     edges: HashTable<Edge>,
     hasher: FixedState,
     generation: u64,
+    removes: u64,
     cache: HashTable<Cached>,
     cache_generation: u64,
     /// The entry found last: a publisher mostly stays on its subject.
@@ -161,6 +162,7 @@ impl Interest {
             edges: HashTable::new(),
             hasher: FixedState::with_seed(seed),
             generation: 0,
+            removes: 0,
             cache: HashTable::new(),
             cache_generation: 0,
             hot: None,
@@ -197,6 +199,7 @@ impl Interest {
             }
         }
         self.generation += 1;
+        self.removes += 1;
         if let Some(node) = self.nodes.get_mut(at as usize) {
             if queue.is_empty() {
                 node.plain.retain(|&other| other != sub);
@@ -220,6 +223,16 @@ impl Interest {
             self.free.push(at);
             at = parent;
         }
+    }
+
+    /// Insertions and removals since the start.
+    pub fn changes(&self) -> (u64, u64) {
+        (self.generation - self.removes, self.removes)
+    }
+
+    /// Subjects whose receivers are remembered.
+    pub fn cached(&self) -> usize {
+        if self.cache_generation == self.generation { self.cache.len() } else { 0 }
     }
 
     /// Who receives a message on the literal `subject`. An empty token in it matches nobody.

@@ -74,6 +74,8 @@ pub(super) struct Leaf {
     creds: Option<Creds>,
     login: Option<Login>,
     tls_name: String,
+    /// `host:port` that was dialled, or the address behind it.
+    peer: Box<str>,
     /// The hub was told that it wants too much.
     told_full: bool,
     /// The remote knows that this connection ended.
@@ -84,6 +86,36 @@ impl Leaf {
     /// All subscriptions of the peer, which it then has no more.
     pub(super) fn take_subs(&mut self) -> Vec<SubId> {
         self.subs.take()
+    }
+
+    /// How many there are.
+    pub(super) fn subs_len(&self) -> usize {
+        self.subs.len()
+    }
+
+    /// Their entries in the tables.
+    pub(super) fn sub_ids(&self) -> impl Iterator<Item = SubId> {
+        self.subs.ids()
+    }
+
+    /// `host:port` of the peer.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// The handshake is over.
+    pub(super) fn is_ready(&self) -> bool {
+        self.solicitor.is_ready()
+    }
+
+    /// The server on the other side.
+    pub(super) fn hub_name(&self) -> &str {
+        self.solicitor.hub_name()
+    }
+
+    /// Round trip, once measured.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.solicitor.rtt()
     }
 
     /// When [`Broker::leaf_timeout`] must look at it.
@@ -176,12 +208,21 @@ impl Broker {
             creds,
             login,
             tls_name: dial.tls_name.clone(),
+            peer: format!("{}:{}", dial.url.host, dial.url.port).into(),
             told_full: false,
             lost: false,
         };
         let id = self.add_conn(now, Kind::Leaf(Box::new(leaf)));
         self.drain_leaf(now, id.index);
         Some(id)
+    }
+
+    /// The address that a dialled connection has on the other side.
+    pub fn name_peer(&mut self, id: ConnId, address: &str) {
+        let Some(conn) = self.core.conn_mut(id.index).filter(|conn| conn.id == id) else { return };
+        if let Kind::Leaf(leaf) = &mut conn.kind {
+            leaf.peer = address.into();
+        }
     }
 
     /// An attempt failed.
@@ -397,6 +438,7 @@ impl Broker {
     fn leaf_msg(&mut self, now: Now, index: u32, msg: &LeafMsg<'_>) {
         let Some(conn) = self.core.conn_mut(index) else { return };
         conn.msgs_in += 1;
+        conn.active_at = now.instant;
         conn.bytes_in += (msg.headers.len() + msg.payload.len()) as u64;
         let Kind::Leaf(leaf) = &mut conn.kind else { return };
         leaf.nudge.handle_settled(msg.reply);
@@ -654,10 +696,13 @@ impl Core {
     pub(super) fn deliver_to_leafs(&mut self, msg: &Msg<'_>) {
         let mut hits = core::mem::take(&mut self.leaf_hits);
         for (index, queues) in hits.hits.drain(..) {
+            let now = self.now.instant;
             let Some(conn) = self.conn_mut(index) else { continue };
-            conn.msgs_out += 1;
             let Kind::Leaf(leaf) = &conn.kind else { continue };
             let headers = if leaf.rules.headers() { msg.headers } else { &[] };
+            conn.msgs_out += 1;
+            conn.bytes_out += (headers.len() + msg.payload.len()) as u64;
+            conn.active_at = now;
             // A consumer's delivery: the hub takes the subject from behind the `@`.
             let mut reply = core::mem::take(&mut self.leaf_shared.scratch);
             reply.clear();

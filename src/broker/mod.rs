@@ -26,6 +26,7 @@ pub mod connect;
 pub mod interest;
 pub mod options;
 pub mod outbox;
+pub mod view;
 
 mod client;
 mod conn;
@@ -39,6 +40,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use self::client::quoted;
 pub use self::conn::CloseReason;
 use self::conn::{Conn, Kind};
 use self::core::{Core, Msg, Origin};
@@ -212,6 +214,12 @@ impl Broker {
             pings_out: 0,
             pings_sent: 0,
             heard_at: now.instant,
+            opened_at: now.instant,
+            active_at: now.instant,
+            ping_sent_at: None,
+            rtt: Duration::ZERO,
+            stalls: 0,
+            ending: None,
             msgs_in: 0,
             bytes_in: 0,
             msgs_out: 0,
@@ -219,6 +227,7 @@ impl Broker {
         };
         core.next_cid += 1;
         entry.insert(conn);
+        core.note_opened();
         core.arm(id.index);
         id
     }

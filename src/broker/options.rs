@@ -49,6 +49,8 @@ pub struct Options {
     pub domain: Option<String>,
     /// Who may connect.
     pub auth: Auth,
+    /// Closed connections that are remembered, at most.
+    pub max_closed_clients: usize,
     /// From accept to CONNECT where somebody has to authenticate.
     pub auth_timeout: Duration,
 }
@@ -76,6 +78,7 @@ impl Default for Options {
             jetstream: false,
             domain: None,
             auth: Auth::Anyone,
+            max_closed_clients: limits::CLOSED_CLIENTS_MAX,
             auth_timeout: Duration::from_secs(2),
         }
     }

@@ -192,6 +192,14 @@ impl<T> HubInterest<T> {
         self.keys.len()
     }
 
+    /// What was kept of each key.
+    pub fn ids(&self) -> impl Iterator<Item = T>
+    where
+        T: Copy,
+    {
+        self.keys.values().map(|&(_, kept)| kept)
+    }
+
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -377,7 +377,7 @@ impl<P: Print> Server<P> {
     fn dialled(&mut self, now: Now, dialled: Dialled<Dialling>) {
         let Dialling { remote, dial, credentials } = dialled.key;
         match dialled.result {
-            Ok((fd, _)) => {
+            Ok((fd, address)) => {
                 let unacked = limits::LEAF_UNACKED_MAX.as_millis();
                 // Without it a dead link is found by PING, only later.
                 let _ = rustix::net::sockopt::set_tcp_user_timeout(
@@ -389,6 +389,7 @@ impl<P: Print> Server<P> {
                 });
                 let text = text.as_ref().map(|text| text.as_deref().map_err(String::as_str));
                 if let Some(id) = self.broker.dialed(now, remote, &dial, text) {
+                    self.broker.name_peer(id, &address.to_string());
                     self.add_peer(now, id, fd);
                 }
             }
@@ -502,6 +503,8 @@ impl<P: Print> Server<P> {
             return;
         }
         peer.resume_at = Some(now.instant + rest);
+        self.broker.note_stall(id);
+        let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
         peer.want.read = false;
         let _ = self.poller.modify(&peer.socket, key(id), peer.want);
         self.resting.push((id, receiver));

@@ -240,6 +240,7 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
             }
             Authorization::Token(token) => Auth::Token(token.expose().to_owned()),
         },
+        max_closed_clients: crate::limits::CLOSED_CLIENTS_MAX,
         auth_timeout: config.auth_timeout,
     }
 }
