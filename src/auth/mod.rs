@@ -9,6 +9,7 @@
 //!   is dropped.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use core::fmt;
 
 pub mod account;
@@ -31,6 +32,18 @@ impl Secret {
     /// The text itself, for putting it on the wire.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Default for Secret {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
     }
 }
 

@@ -130,11 +130,11 @@ pub(crate) const TOP: Block = Block {
         Key(&["prof_port"], NotYet("")),
         Key(&["prof_block_rate"], NoEffect(Kind::Integer)),
         Key(&["authorization"], Read),
-        Key(&["accounts"], NotYet(ONE_ACCOUNT)),
-        Key(&["mappings", "maps"], NotYet("")),
-        Key(&["no_auth_user"], NotYet(ONE_ACCOUNT)),
-        Key(&["system_account", "system"], NotYet(ONE_ACCOUNT)),
-        Key(&["no_system_account", "no_system", "no_sys_acc"], NoEffect(Kind::Boolean)),
+        Key(&["accounts"], Read),
+        Key(&["mappings", "maps"], Read),
+        Key(&["no_auth_user"], Read),
+        Key(&["system_account", "system"], Read),
+        Key(&["no_system_account", "no_system", "no_sys_acc"], Read),
         Key(&["tls"], NotYet(PLAIN_LISTENER)),
         Key(&["allow_non_tls"], NotYet(PLAIN_LISTENER)),
         Key(&["ocsp"], OnlyFalse),
@@ -168,15 +168,165 @@ pub(crate) const AUTHORIZATION: Block = Block {
         Key(&["password", "pass"], Read),
         Key(&["token"], Read),
         Key(&["timeout"], Read),
-        Key(&["users"], NotYet("write one user and password")),
-        Key(
-            &["default_permissions", "default_permission", "permissions"],
-            NotYet("every client may publish and subscribe everywhere"),
-        ),
-        Key(&["auth_callout", "auth_hook"], NotYet("")),
-        Key(&["proxy_required"], OnlyFalse),
+        Key(&["users"], Read),
+        Key(&["default_permissions", "default_permission", "permissions"], Read),
+        Key(&["auth_callout", "auth_hook"], NotYet("write the users into the file")),
+        Key(&["proxy_required"], Read),
     ],
 };
+
+/// An element of a list of users.
+pub(crate) const USER: Block = Block {
+    name: "a user",
+    keys: &[
+        Key(&["user", "username"], Read),
+        Key(&["password", "pass"], Read),
+        Key(&["nkey"], Read),
+        Key(&["permissions", "permission", "authorization"], Read),
+        Key(&["allowed_connection_types", "connection_types", "clients"], Read),
+        Key(&["proxy_required"], Read),
+    ],
+};
+
+/// `permissions { }`, wherever it stands.
+pub(crate) const PERMISSIONS: Block = Block {
+    name: "permissions",
+    keys: &[
+        Key(&["publish", "pub", "import"], Read),
+        Key(&["subscribe", "sub", "export"], Read),
+        Key(&["allow_responses", "publish_allow_responses"], Read),
+    ],
+};
+
+/// `publish { }` and `subscribe { }` of permissions.
+pub(crate) const RULES: Block =
+    Block { name: "publish or subscribe", keys: &[Key(&["allow"], Read), Key(&["deny"], Read)] };
+
+/// `allow_responses { }`.
+pub(crate) const RESPONSES: Block = Block {
+    name: "allow_responses",
+    keys: &[
+        Key(&["max", "max_msgs", "max_messages", "max_responses"], Read),
+        Key(&["expires", "expiration", "ttl"], Read),
+    ],
+};
+
+/// `accounts { X { } }`.
+pub(crate) const ACCOUNT: Block = Block {
+    name: "an account",
+    keys: &[
+        Key(&["nkey"], Read),
+        Key(&["users"], Read),
+        Key(&["default_permissions"], Read),
+        Key(&["mappings", "maps"], Read),
+        Key(&["exports"], Read),
+        Key(&["imports"], Read),
+        Key(&["jetstream"], Read),
+        Key(&["limits"], Read),
+        Key(&["msg_trace", "trace_dest"], Read),
+    ],
+};
+
+/// `accounts { X { limits { } } }`.
+pub(crate) const ACCOUNT_LIMITS: Block = Block {
+    name: "limits of an account",
+    keys: &[
+        Key(&["max_connections", "max_conn"], Read),
+        Key(&["max_subscriptions", "max_subs"], Read),
+        Key(&["max_payload", "max_pay"], Read),
+        Key(&["max_leafnodes", "max_leafs"], Read),
+    ],
+};
+
+/// `accounts { X { jetstream { } } }`.
+pub(crate) const ACCOUNT_JETSTREAM: Block = Block {
+    name: "jetstream of an account",
+    keys: &[
+        Key(&["max_memory", "max_mem", "mem", "memory"], Read),
+        Key(&["max_store", "max_file", "max_disk", "store", "disk"], Read),
+        Key(&["max_streams", "streams"], Read),
+        Key(&["max_consumers", "consumers"], Read),
+        Key(&["max_bytes_required", "max_stream_bytes", "max_bytes"], Read),
+        Key(&["memory_max_stream_bytes", "mem_max_stream_bytes"], Read),
+        Key(&["store_max_stream_bytes", "disk_max_stream_bytes"], Read),
+        Key(&["max_ack_pending"], Read),
+        // One server has no traffic between servers to attribute.
+        Key(&["cluster_traffic"], Read),
+    ],
+};
+
+/// An element of `exports`.
+pub(crate) const EXPORT: Block = Block {
+    name: "an export",
+    keys: &[
+        Key(&["stream"], Read),
+        Key(&["service"], Read),
+        Key(&["accounts"], Read),
+        Key(&["response_type", "response"], Read),
+        Key(&["response_threshold", "threshold", "response_max_time", "response_time"], Read),
+        Key(&["latency"], Read),
+        Key(&["account_token_position"], Read),
+        Key(&["allow_trace"], Read),
+    ],
+};
+
+/// `latency { }` of an export.
+pub(crate) const LATENCY: Block =
+    Block { name: "latency", keys: &[Key(&["subject"], Read), Key(&["sampling"], Read)] };
+
+/// An element of `imports`.
+pub(crate) const IMPORT: Block = Block {
+    name: "an import",
+    keys: &[
+        Key(&["stream"], Read),
+        Key(&["service"], Read),
+        Key(&["to"], Read),
+        Key(&["prefix"], Read),
+        Key(&["share"], Read),
+        Key(&["allow_trace"], Read),
+    ],
+};
+
+/// `stream { }` and `service { }` of an import.
+pub(crate) const IMPORT_SOURCE: Block = Block {
+    name: "the source of an import",
+    keys: &[Key(&["account"], Read), Key(&["subject"], Read)],
+};
+
+/// `msg_trace { }` of an account.
+pub(crate) const MESSAGE_TRACE: Block =
+    Block { name: "msg_trace", keys: &[Key(&["dest"], Read), Key(&["sampling"], Read)] };
+
+/// A destination of a mapping.
+pub(crate) const DESTINATION: Block = Block {
+    name: "the destination of a mapping",
+    keys: &[Key(&["destination", "dest"], Read), Key(&["weight"], Read), Key(&["cluster"], Read)],
+};
+
+/// Every block, for the tests that hold names and documents together.
+#[cfg(test)]
+pub(crate) const ALL: &[&Block] = &[
+    &TOP,
+    &AUTHORIZATION,
+    &USER,
+    &PERMISSIONS,
+    &RULES,
+    &RESPONSES,
+    &ACCOUNT,
+    &ACCOUNT_LIMITS,
+    &ACCOUNT_JETSTREAM,
+    &EXPORT,
+    &LATENCY,
+    &IMPORT,
+    &IMPORT_SOURCE,
+    &MESSAGE_TRACE,
+    &DESTINATION,
+    &JETSTREAM,
+    &JETSTREAM_LIMITS,
+    &LEAFNODES,
+    &REMOTE,
+    &REMOTE_TLS,
+];
 
 /// `jetstream { }`.
 pub(crate) const JETSTREAM: Block = Block {
@@ -318,9 +468,7 @@ mod tests {
 
     #[test]
     fn no_name_means_two_keys() {
-        for block in
-            [&TOP, &AUTHORIZATION, &JETSTREAM, &JETSTREAM_LIMITS, &LEAFNODES, &REMOTE, &REMOTE_TLS]
-        {
+        for block in ALL {
             let mut seen = BTreeSet::new();
             for name in block.keys.iter().flat_map(|key| key.0) {
                 assert!(seen.insert(name), "{name} in {}", block.name);

@@ -1,7 +1,7 @@
 //! Configuration: text in nats-server's language to a valid [`Config`].
 //!
 //! Owns every option with its default, the language (`lexer`, `parser`), the keys
-//! (`keys`), their meaning (`read`) and the wording of mistakes (`mistake`). Does not own
+//! (`keys`), their meaning (`read` and a file for each large block) and the wording of mistakes (`mistake`). Does not own
 //! applying them, nor the command line, which overrides fields of a finished `Config`.
 //!
 //! # Invariants
@@ -17,24 +17,38 @@
 //!
 //! Source: the nats-server configuration documentation, checked against nats-server 2.15.
 
+mod accounts;
+mod exports;
+mod jetstream;
 mod keys;
 mod lexer;
+mod mappings;
 mod mistake;
 mod parser;
+mod permissions;
 mod read;
-mod secret;
+mod remotes;
+#[cfg(test)]
+mod tests;
+mod unapplied;
 mod units;
+mod users;
+mod values;
 
+pub use crate::auth::Secret;
 pub use lexer::{FILE_BYTES_MAX, KEY_BYTES_MAX};
 pub(crate) use mistake::nearest;
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes, Place};
 pub use parser::{FILES_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, Surroundings, VALUES_MAX};
-pub use secret::Secret;
 pub use units::LEAF_PORT;
 
+use crate::auth::account::{Account, Mapping};
+use crate::auth::permissions::Permissions;
+use crate::auth::user::{Login, User};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Everything an operator can choose. `Config::default()` is what a start without a file
@@ -103,6 +117,27 @@ pub struct Config {
     pub authorization: Authorization,
     /// How long a client may take to authenticate. Default 2 s.
     pub auth_timeout: Duration,
+    /// `authorization { proxy_required }`: only through a trusted proxy. Default false.
+    pub proxy_required: bool,
+    /// Users of all accounts, those of `authorization` in `$G`. Each has its permissions,
+    /// the defaults of its list if it has none of its own. No name and no nkey stands for
+    /// two of them; empty where `authorization` is not [`Authorization::None`].
+    pub users: Vec<User>,
+    /// `authorization { default_permissions }`: what a user of `$G` may do that has no
+    /// permissions of its own; `users` has them already.
+    pub default_permissions: Option<Rc<Permissions>>,
+    /// Who is whoever logs in without a name: a user or an nkey of `users`.
+    pub no_auth_user: Option<String>,
+    /// The accounts of the file, without `$G`; the system account only if it is written
+    /// there. What an import names is there and allows it.
+    pub accounts: Vec<Account>,
+    /// The account of `$SYS` services and events, one of `accounts` or `$G`; `None` is
+    /// [`crate::auth::account::SYSTEM`].
+    pub system_account: Option<String>,
+    /// Have no system account. Default false.
+    pub no_system_account: bool,
+    /// Where messages of `$G` on a subject go instead, in the order written.
+    pub mappings: Vec<Mapping>,
 
     /// The top-level `store_dir`: where streams go if only the command line switches
     /// `JetStream` on. When `jetstream` is there, its own `store_dir` holds.
@@ -144,6 +179,14 @@ impl Default for Config {
             ports_file_dir: None,
             authorization: Authorization::None,
             auth_timeout: Duration::from_secs(2),
+            proxy_required: false,
+            users: Vec::new(),
+            default_permissions: None,
+            no_auth_user: None,
+            accounts: Vec::new(),
+            system_account: None,
+            no_system_account: false,
+            mappings: Vec::new(),
             store_dir: None,
             jetstream: None,
             leafnodes: LeafNodesConfig::default(),
@@ -263,7 +306,6 @@ impl Default for LeafNodesConfig {
 }
 
 /// One uplink.
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own in the file")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteConfig {
     /// Servers to try, at least one.
@@ -277,8 +319,6 @@ pub struct RemoteConfig {
     /// TLS options; TLS is used when they are given, when the URL says `tls://` or when
     /// the hub asks for it.
     pub tls: Option<TlsClientConfig>,
-    /// We are the hub of this link. Default false.
-    pub hub: bool,
     /// Subjects that must not come in over the link.
     pub deny_imports: Vec<String>,
     /// Subjects that must not go out over the link.
@@ -305,7 +345,6 @@ impl Default for RemoteConfig {
             credentials: None,
             nkey: None,
             tls: None,
-            hub: false,
             deny_imports: Vec::new(),
             deny_exports: Vec::new(),
             no_randomize: false,
@@ -428,9 +467,7 @@ impl Config {
                 self.max_payload
             ));
         }
-        if let Authorization::User { password, .. } = &self.authorization
-            && !password.expose().is_empty()
-        {
+        if self.has_plain_password() {
             advice.push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());
         }
         if let Some(jetstream) = &self.jetstream
@@ -450,6 +487,28 @@ impl Config {
         }
         advice
     }
+
+    /// nats-server warns of these, also of a user without any password.
+    fn has_plain_password(&self) -> bool {
+        let single = match &self.authorization {
+            Authorization::User { password, .. } => {
+                !password.expose().is_empty() && !is_bcrypt(password)
+            }
+            Authorization::None | Authorization::Token(_) => false,
+        };
+        single
+            || self.users.iter().any(|user| match &user.login {
+                Login::Password { password, .. } => {
+                    password.as_ref().is_none_or(|password| !is_bcrypt(password))
+                }
+                Login::Nkey(_) => false,
+            })
+    }
+}
+
+/// Is this a bcrypt hash rather than a password?
+fn is_bcrypt(password: &Secret) -> bool {
+    ["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|prefix| password.expose().starts_with(prefix))
 }
 
 /// The machine's own files and environment.

@@ -55,6 +55,16 @@ pub(crate) struct Node {
     pub(crate) place: Place,
 }
 
+impl Node {
+    /// The values of a list; anything else is a list of itself.
+    pub(crate) fn elements(&self) -> &[Self] {
+        match &self.value {
+            Value::Array(nodes) => nodes,
+            _ => std::slice::from_ref(self),
+        }
+    }
+}
+
 /// What the language can say.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {

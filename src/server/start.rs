@@ -100,6 +100,11 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     for advice in config.advice() {
         log.warning(now, &advice);
     }
+    let unapplied = config.unapplied();
+    if !unapplied.is_empty() {
+        let text = format!("Sedge does not have this yet: {}", unapplied.join(", "));
+        return Err(Box::new((log, text)));
+    }
     if let Err(error) = write_pid(config.pid_file.as_deref()) {
         return Err(Box::new((log, error)));
     }
@@ -246,11 +251,6 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
 }
 
 fn remote_options(remote: &RemoteConfig, all: &LeafNodesConfig) -> Result<RemoteOptions, String> {
-    if remote.hub {
-        return Err("hub: true is not supported yet; remove it, so that the other server is the \
-                    hub of this link"
-            .into());
-    }
     let mut urls = Vec::new();
     let mut tls = remote.tls.is_some();
     for url in &remote.urls {

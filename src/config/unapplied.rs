@@ -1,0 +1,38 @@
+//! What a file may say and nothing acts on yet.
+//!
+//! Owns the list that a start refuses, so that no option is dropped silently. Whoever
+//! applies one takes its line away.
+
+use super::{Authorization, Config, is_bcrypt};
+use crate::auth::account::GLOBAL;
+use crate::auth::user::Login;
+
+impl Config {
+    /// The keys that are valid and would have no effect, by name.
+    pub fn unapplied(&self) -> Vec<&'static str> {
+        let hashed = |login: &Login| match login {
+            Login::Password { password: Some(password), .. } => is_bcrypt(password),
+            Login::Password { password: None, .. } | Login::Nkey(_) => false,
+        };
+        let bcrypt = match &self.authorization {
+            Authorization::User { password, .. } | Authorization::Token(password) => {
+                is_bcrypt(password)
+            }
+            Authorization::None => self.users.iter().any(|user| hashed(&user.login)),
+        };
+        let keys = [
+            ("accounts", !self.accounts.is_empty()),
+            ("authorization.users", !self.users.is_empty()),
+            ("authorization.proxy_required", self.proxy_required),
+            ("no_auth_user", self.no_auth_user.is_some()),
+            ("system_account", self.system_account.is_some()),
+            ("mappings", !self.mappings.is_empty()),
+            ("a bcrypt hash as password or token", bcrypt),
+            (
+                "account of a leaf remote",
+                self.leafnodes.remotes.iter().any(|remote| remote.account != GLOBAL),
+            ),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+}
