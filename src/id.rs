@@ -21,6 +21,19 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// An account, for the life of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(pub u16);
+
+impl AccountId {
+    /// `$G`.
+    pub const GLOBAL: Self = Self(0);
+    /// The system account.
+    pub const SYSTEM: Self = Self(1);
+    /// No account at all: who is in it reaches nobody.
+    pub const NONE: Self = Self(u16::MAX);
+}
+
 /// A stream, for the life of the store. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);

@@ -43,6 +43,9 @@ pub const OUTBOX_POOL_BYTES_MAX: usize = 512 * 1024;
 /// Subjects whose receivers are remembered. The oldest is forgotten first.
 pub const MATCH_CACHE_LEN: usize = 1024;
 
+/// Accounts of one server. More are a configuration error.
+pub const ACCOUNTS_MAX: usize = 16_384;
+
 // A control line must fit the buffer whole, or the parser could never finish it.
 const _: () = assert!(CONTROL_LINE_BYTES_MAX + 16 <= READ_BUFFER_BYTES_MIN);
 

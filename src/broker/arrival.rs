@@ -23,7 +23,7 @@ use super::options::Auth;
 use super::{Broker, Notice, client};
 use crate::auth::Secret;
 use crate::auth::certificate::Certificate;
-use crate::id::ConnId;
+use crate::id::{AccountId, ConnId};
 use crate::time::{Instant, Now};
 
 /// How a client comes in.
@@ -212,7 +212,8 @@ impl Broker {
         let to = InfoFor {
             client_id: conn.cid,
             client_ip: &ip,
-            connect_info: false,
+            account: None,
+            max_payload: self.core.options.max_payload,
             ldm: self.ldm,
             door: client.door,
         };
@@ -240,6 +241,9 @@ impl Broker {
             client.connect_by = connect_by;
         }
         self.core.arm(index);
+        if !needs_auth && let Err(error) = self.core.bind_account(index, AccountId::GLOBAL) {
+            self.core.fail(index, error.wire_text(), error.reason());
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::core::Origin;
 use super::interest::SubId;
 use super::options::Auth;
 use super::{Broker, PubMsg};
+use crate::id::AccountId;
 use crate::limits;
 use crate::proto::client::{ClientOp, ParseError};
 use crate::subject;
@@ -141,6 +142,8 @@ impl Broker {
         }
         if !authorized {
             self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
+        } else if let Err(error) = self.core.bind_account(index, AccountId::GLOBAL) {
+            self.core.fail(index, error.wire_text(), error.reason());
         } else if !(0..=1).contains(&protocol) {
             self.core.fail(index, "invalid client protocol", CloseReason::BadClientProtocolVersion);
         } else if no_responders && !headers {
@@ -157,19 +160,21 @@ impl Broker {
     fn client_ping(&mut self, index: u32) {
         self.core.send(index, b"PONG\r\n");
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
-        let cid = conn.cid;
+        let (cid, account, max_payload) = (conn.cid, conn.account, conn.bounds.payload);
         let Some(client) = conn.client_mut() else { return };
         if client.flags.connected && !client.flags.told_connect_info {
             client.flags.told_connect_info = true;
             if client.connect.protocol >= 1 {
-                let ip = client.ip();
+                let (ip, door) = (client.ip(), client.door);
+                let name = self.core.account(account).map(|state| state.name.clone());
                 let options = core::mem::take(&mut self.core.options);
                 let to = InfoFor {
                     client_id: cid,
                     client_ip: &ip,
-                    connect_info: true,
+                    account: name.as_deref().map(|name| (name, account == AccountId::SYSTEM)),
+                    max_payload,
                     ldm: self.ldm,
-                    door: client.door,
+                    door,
                 };
                 self.core.send_with(index, |out| write_info(out, &options, to));
                 self.core.options = options;
@@ -180,11 +185,11 @@ impl Broker {
     /// SUB. A duplicate `sid` keeps the first subscription and is not an error.
     fn client_sub(&mut self, index: u32, subject: &[u8], queue: &[u8], sid: &[u8]) {
         let max_tokens = self.core.options.max_sub_tokens;
-        let max_subs = self.core.options.max_subscriptions;
         let hash = self.core.sid_hash(sid);
-        let Some(client) = self.core.conns.get(index as usize).and_then(Conn::client) else {
-            return;
-        };
+        let Some(conn) = self.core.conns.get(index as usize) else { return };
+        let account = conn.account;
+        let max_subs = self.core.max_subscriptions(account);
+        let Some(client) = conn.client() else { return };
         let verbose = client.flags.verbose;
         if max_tokens > 0 && subject::tokens(subject).count() > max_tokens {
             let text = format!(
@@ -215,7 +220,7 @@ impl Broker {
                 return;
             }
             let receiver = Receiver::Client { conn: index, sid: sid.into(), delivered: 0, max: 0 };
-            let id = self.core.add_sub(subject, queue, receiver);
+            let id = self.core.add_sub(account, subject, queue, receiver);
             let hasher = self.core.sid_hasher.clone();
             let subs = &self.core.subs;
             if let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
@@ -269,6 +274,7 @@ impl Broker {
         conn.active_at = now.instant;
         conn.msgs_in += 1;
         conn.bytes_in += (headers.len() + payload.len()) as u64;
+        let account = conn.account;
         let Some(client) = conn.client() else { return };
         let flags = client.flags;
         if !reply.is_empty() && is_reserved_reply(reply) {
@@ -289,7 +295,7 @@ impl Broker {
         }
         let origin = Origin::Client { conn: index, echo: flags.echo };
         let msg = PubMsg { subject, reply, headers, payload };
-        let delivered = self.publish(now, origin, msg);
+        let delivered = self.publish(now, account, origin, msg);
         if !delivered && flags.no_responders && !reply.is_empty() {
             self.core.no_responders(index, subject, reply);
         }

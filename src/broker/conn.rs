@@ -18,7 +18,7 @@ use super::connect::Connect;
 use super::interest::SubId;
 use super::leaf::Leaf;
 use super::outbox::Outbox;
-use crate::id::ConnId;
+use crate::id::{AccountId, ConnId};
 use crate::jetstream::host::Target;
 use crate::proto::client::Bounds;
 use crate::time::{Duration, Instant};
@@ -36,6 +36,8 @@ pub enum CloseReason {
     TlsHandshakeFailure,
     /// `max_connections`.
     MaximumConnections,
+    /// `max_connections` of an account.
+    MaximumAccountConnections,
     /// `max_payload`.
     MaximumPayload,
     /// `max_control_line`.
@@ -71,6 +73,7 @@ impl CloseReason {
             Self::AuthenticationTimeout => "Authentication Timeout",
             Self::TlsHandshakeFailure => "TLS Handshake Failure",
             Self::MaximumConnections => "Maximum Connections Exceeded",
+            Self::MaximumAccountConnections => "Maximum Account Connections Exceeded",
             Self::MaximumPayload => "Maximum Message Payload Exceeded",
             Self::MaximumControlLine => "Maximum Control Line Exceeded",
             Self::ProtocolViolation => "Protocol Violation",
@@ -94,6 +97,8 @@ pub(super) struct Conn {
     /// `client_id` of INFO: counts up, never reused.
     pub(super) cid: u64,
     pub(super) kind: Kind,
+    /// The account it is in; [`AccountId::NONE`] until it has signed in.
+    pub(super) account: AccountId,
     pub(super) outbox: Outbox,
     /// The front of an operation that has not arrived whole.
     pub(super) partial: Vec<u8>,
@@ -238,6 +243,8 @@ impl Conn {
 /// One subscription.
 #[derive(Debug)]
 pub(super) struct Sub {
+    /// Whose interest holds it.
+    pub(super) account: AccountId,
     pub(super) subject: Box<[u8]>,
     /// Empty: plain.
     pub(super) queue: Box<[u8]>,

@@ -152,8 +152,11 @@ pub struct InfoFor<'a> {
     pub client_id: u64,
     /// Its peer, without port; empty while it is unknown.
     pub client_ip: &'a str,
-    /// The INFO that answers the first PING.
-    pub connect_info: bool,
+    /// The INFO that answers the first PING names the client's account, and says whether it
+    /// is the system account.
+    pub account: Option<(&'a str, bool)>,
+    /// Header and payload of one message, in bytes.
+    pub max_payload: usize,
     /// Lame duck.
     pub ldm: bool,
     /// How it came in.
@@ -194,7 +197,7 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
         }
     }
     out.extend_from_slice(b",\"max_payload\":");
-    out.extend_from_slice(digits.format(options.max_payload).as_bytes());
+    out.extend_from_slice(digits.format(to.max_payload).as_bytes());
     if options.jetstream {
         out.extend_from_slice(b",\"jetstream\":true");
     }
@@ -211,8 +214,12 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     if to.ldm {
         out.extend_from_slice(b",\"ldm\":true");
     }
-    if to.connect_info {
-        out.extend_from_slice(b",\"connect_info\":true,\"remote_account\":\"$G\"");
+    if let Some((name, system)) = to.account {
+        out.extend_from_slice(b",\"connect_info\":true,\"remote_account\":");
+        json_text(out, name);
+        if system {
+            out.extend_from_slice(b",\"acc_is_sys\":true");
+        }
     }
     out.extend_from_slice(b",\"api_lvl\":");
     out.extend_from_slice(digits.format(API_LEVEL).as_bytes());
@@ -227,7 +234,7 @@ fn listener<'a>(options: &'a Options, to: InfoFor<'_>) -> (&'a str, u16, TlsOffe
             (&listener.host, listener.port, tls)
         }
         // Who is told only inside TLS has no choice left.
-        (_, Door::InfoLast) if !to.connect_info => {
+        (_, Door::InfoLast) if to.account.is_none() => {
             let tls = TlsOffer { required: true, available: false, ..options.tls };
             (&options.host, options.port, tls)
         }
@@ -261,7 +268,8 @@ mod tests {
         let to = InfoFor {
             client_id: 5,
             client_ip: "127.0.0.1",
-            connect_info: true,
+            account: Some(("$G", false)),
+            max_payload: 1_048_576,
             ldm: false,
             door: Door::Open,
         };

@@ -1,8 +1,7 @@
 //! Routing: from a message to the outboxes of its receivers.
 //!
-//! Owns the tables (connections, subscriptions, interest) and everything a delivery touches.
-//! It is the [`Host`] JetStream sees. Does not own the state machines that decide what an
-//! operation means.
+//! Owns the tables (accounts, connections, subscriptions) and everything a delivery touches.
+//! Does not own the state machines that decide what an operation means.
 //!
 //! # Invariants
 //! - A message reaches each plain subscription once, one member of each queue group, and
@@ -17,19 +16,18 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashSet;
 use slab::Slab;
 
+use super::account::{self, AccountState};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
-use super::interest::{Interest, SubId};
-use super::leaf::{LeafHits, LeafShared};
+use super::interest::SubId;
+use super::leaf::LeafHits;
 use super::options::Options;
 use super::outbox::Pool;
 use super::view::Past;
 use super::{Notice, Output};
-use crate::id::{ConnId, Rng};
-use crate::jetstream::host::{Host, JsNotice, Listeners, Target};
-use crate::jetstream::storage::StoreRequest;
+use crate::id::{AccountId, ConnId, Rng};
+use crate::jetstream::host::Target;
 use crate::limits::DELIVERY_BACKLOG_BYTES;
 use crate::proto::client::{write_err, write_msg};
 use crate::time::{Duration, Instant, Now};
@@ -61,6 +59,7 @@ pub(super) enum Origin<'a> {
 /// A message of ours for JetStream, kept until the call that made it has returned.
 #[derive(Debug)]
 pub(super) struct Deferred {
+    pub(super) account: AccountId,
     pub(super) target: Target,
     pub(super) subject: Box<[u8]>,
     pub(super) reply: Box<[u8]>,
@@ -72,7 +71,8 @@ pub(super) struct Deferred {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) options: Options,
-    pub(super) interest: Interest,
+    /// By [`AccountId`].
+    pub(super) accounts: Vec<AccountState>,
     pub(super) conns: Slab<Conn>,
     pub(super) subs: Slab<Sub>,
     pub(super) pool: Pool,
@@ -87,16 +87,13 @@ pub(super) struct Core {
     pub(super) clients: usize,
     pub(super) now: Now,
     pub(super) deferred: VecDeque<Deferred>,
-    /// Leaf connections whose interest must hear of a change.
-    pub(super) leafs: Vec<u32>,
     pub(super) leaf_hits: LeafHits,
-    pub(super) leaf_configured: bool,
-    pub(super) leaf_shared: LeafShared,
-    targets: Vec<Target>,
+    /// For what is written to leaf connections.
+    pub(super) leaf_scratch: Vec<u8>,
+    pub(super) targets: Vec<(AccountId, Target)>,
     finished: Vec<SubId>,
-    watched: HashSet<Box<[u8]>, FixedState>,
     /// Watched subjects whose literal interest changed.
-    pub(super) changed: Vec<Box<[u8]>>,
+    pub(super) changed: Vec<(AccountId, Box<[u8]>)>,
     backlogged: usize,
     /// A backlog went since JetStream was last told.
     pub(super) drained: bool,
@@ -111,9 +108,10 @@ impl Core {
     pub(super) fn new(options: Options, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let hash_seed = rng.next_u64();
+        let accounts = account::build(&options, hash_seed);
         Self {
             options,
-            interest: Interest::new(hash_seed),
+            accounts,
             conns: Slab::new(),
             subs: Slab::new(),
             pool: Pool::default(),
@@ -127,13 +125,10 @@ impl Core {
             clients: 0,
             now: Now::default(),
             deferred: VecDeque::new(),
-            leafs: Vec::new(),
             leaf_hits: LeafHits::default(),
-            leaf_configured: false,
-            leaf_shared: LeafShared::default(),
+            leaf_scratch: Vec::new(),
             targets: Vec::new(),
             finished: Vec::new(),
-            watched: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
             changed: Vec::new(),
             backlogged: 0,
             drained: false,
@@ -249,6 +244,10 @@ impl Core {
             reason,
             CloseReason::SlowConsumerPendingBytes | CloseReason::SlowConsumerWriteDeadline
         ) {
+            let account = conn.account;
+            if let Some(account) = self.account_mut(account) {
+                account.slow_consumers += 1;
+            }
             let text = alloc::format!("{} - {}", self.conn_name(index), reason.text());
             self.outputs.push_back(Output::Notice(Notice::warn(text)));
         }
@@ -292,6 +291,8 @@ impl Core {
             conn.closing = true;
         }
         self.drop_interest_of(id.index);
+        let account = self.conn(id.index).map_or(AccountId::NONE, |conn| conn.account);
+        self.leave_account(id.index);
         let mut conn = self.conns.remove(id.index as usize);
         if conn.backlogged {
             self.backlogged -= 1;
@@ -300,36 +301,52 @@ impl Core {
         conn.outbox.clear(&mut self.pool);
         match conn.kind {
             Kind::Client(client) => self.clients -= usize::from(client.counts()),
-            Kind::Leaf(_) => self.leafs.retain(|&leaf| leaf != id.index),
+            Kind::Leaf(_) => {
+                if let Some(account) = self.account_mut(account) {
+                    account.leafs.retain(|&leaf| leaf != id.index);
+                }
+            }
         }
     }
 
     // --- Subscriptions ---
 
     /// Adds a subscription to the tables and the interest, and tells who must hear of it.
-    pub(super) fn add_sub(&mut self, subject: &[u8], queue: &[u8], receiver: Receiver) -> SubId {
+    pub(super) fn add_sub(
+        &mut self,
+        account: AccountId,
+        subject: &[u8],
+        queue: &[u8],
+        receiver: Receiver,
+    ) -> SubId {
         let from_leaf = match receiver {
             Receiver::Leaf { conn } => Some(conn),
             Receiver::Client { .. } | Receiver::Js(_) => None,
         };
-        let sub = Sub { subject: subject.into(), queue: queue.into(), receiver };
+        let sub = Sub { account, subject: subject.into(), queue: queue.into(), receiver };
         let id = SubId(u32::try_from(self.subs.insert(sub)).unwrap_or(u32::MAX));
-        self.interest.insert(subject, queue, id);
-        self.note_change(subject);
-        self.leaf_interest_changed(subject, queue, from_leaf, true);
+        if let Some(account) = self.account_mut(account) {
+            account.interest.insert(subject, queue, id);
+            account.subs += 1;
+        }
+        self.note_change(account, subject);
+        self.leaf_interest_changed(account, subject, queue, from_leaf, true);
         id
     }
 
     /// Removes a subscription. The client's `sids` must not hold it any more.
     pub(super) fn remove_sub(&mut self, id: SubId) {
         let Some(sub) = self.subs.try_remove(id.0 as usize) else { return };
-        self.interest.remove(&sub.subject, &sub.queue, id);
-        self.note_change(&sub.subject);
+        if let Some(account) = self.account_mut(sub.account) {
+            account.interest.remove(&sub.subject, &sub.queue, id);
+            account.subs = account.subs.saturating_sub(1);
+        }
+        self.note_change(sub.account, &sub.subject);
         let from_leaf = match sub.receiver {
             Receiver::Leaf { conn } => Some(conn),
             Receiver::Client { .. } | Receiver::Js(_) => None,
         };
-        self.leaf_interest_changed(&sub.subject, &sub.queue, from_leaf, false);
+        self.leaf_interest_changed(sub.account, &sub.subject, &sub.queue, from_leaf, false);
     }
 
     /// Removes a client's subscription wherever it is listed.
@@ -354,25 +371,31 @@ impl Core {
         self.sid_hasher.hash_one(sid)
     }
 
-    fn note_change(&mut self, subject: &[u8]) {
-        if let Some(watched) = self.watched.get(subject)
-            && self.changed.last() != Some(watched)
-        {
-            self.changed.push(watched.clone());
+    fn note_change(&mut self, account: AccountId, subject: &[u8]) {
+        let Some(watched) = self.account(account).and_then(|state| state.watched.get(subject))
+        else {
+            return;
+        };
+        let noted = self.changed.last().is_some_and(|(of, last)| *of == account && last == watched);
+        if !noted {
+            let watched = watched.clone();
+            self.changed.push((account, watched));
         }
     }
 
     // --- Delivery ---
 
-    /// Delivers to all receivers but JetStream, whose targets are appended to `targets`.
-    /// Says whether anybody received it.
+    /// Delivers to all receivers in the account but JetStream, whose targets are appended to
+    /// `targets`. Says whether anybody received it.
     pub(super) fn route(
         &mut self,
+        account: AccountId,
         origin: Origin<'_>,
         msg: &Msg<'_>,
-        targets: &mut Vec<Target>,
+        targets: &mut Vec<(AccountId, Target)>,
     ) -> bool {
-        let found = self.interest.find(msg.to);
+        let Some(state) = self.account_mut(account) else { return false };
+        let found = state.interest.find(msg.to);
         let mut delivered = false;
         for &sub in &found.matches().plain {
             delivered |= self.deliver_to(sub, origin, msg, targets, None);
@@ -385,7 +408,9 @@ impl Core {
             }
             delivered |= self.deliver_to_one(&group.members, &group.queue, origin, msg, targets);
         }
-        self.interest.recycle(found);
+        if let Some(state) = self.account_mut(account) {
+            state.interest.recycle(found);
+        }
         if !self.leaf_hits.is_empty() {
             self.deliver_to_leafs(msg);
         }
@@ -403,7 +428,7 @@ impl Core {
         queue: &[u8],
         origin: Origin<'_>,
         msg: &Msg<'_>,
-        targets: &mut Vec<Target>,
+        targets: &mut Vec<(AccountId, Target)>,
     ) -> bool {
         let start = self.rng.index(members.len());
         let (before, after) = members.split_at_checked(start).unwrap_or((members, &[]));
@@ -430,14 +455,15 @@ impl Core {
         id: SubId,
         origin: Origin<'_>,
         msg: &Msg<'_>,
-        targets: &mut Vec<Target>,
+        targets: &mut Vec<(AccountId, Target)>,
         queue: Option<&[u8]>,
     ) -> bool {
         let Some(sub) = self.subs.get_mut(id.0 as usize) else { return false };
         match &mut sub.receiver {
             Receiver::Js(target) => {
-                if !targets.contains(target) {
-                    targets.push(*target);
+                let target = (sub.account, *target);
+                if !targets.contains(&target) {
+                    targets.push(target);
                 }
                 true
             }
@@ -504,14 +530,16 @@ impl Core {
     /// Answers a request nobody received, if its sender asked for that: a 503 to the plain
     /// subscription of the same connection that waits for the reply.
     pub(super) fn no_responders(&mut self, index: u32, subject: &[u8], reply: &[u8]) {
-        let found = self.interest.find(reply);
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let Some(state) = self.accounts.get_mut(usize::from(conn.account.0)) else { return };
+        let found = state.interest.find(reply);
         let waiting = found.matches().plain.iter().copied().find(|sub| {
             matches!(
                 self.subs.get(sub.0 as usize),
                 Some(Sub { receiver: Receiver::Client { conn, .. }, .. }) if *conn == index
             )
         });
-        self.interest.recycle(found);
+        state.interest.recycle(found);
         let Some(Sub { receiver: Receiver::Client { sid, .. }, .. }) =
             waiting.and_then(|sub| self.subs.get(sub.0 as usize))
         else {
@@ -524,81 +552,14 @@ impl Core {
         self.send_with(index, |out| write_msg(out, reply, &sid, b"", &headers, b""));
         self.scratch = headers;
     }
-}
 
-impl Host for Core {
-    fn subscribe(&mut self, subject: &[u8], target: Target) {
-        let (plain, _) = self.interest.literal(subject);
-        let known = plain.iter().any(|sub| {
-            self.subs.get(sub.0 as usize).is_some_and(|sub| sub.receiver == Receiver::Js(target))
-        });
-        if !known {
-            self.add_sub(subject, b"", Receiver::Js(target));
-        }
-    }
-
-    fn unsubscribe(&mut self, subject: &[u8], target: Target) {
-        let (plain, _) = self.interest.literal(subject);
-        let known = plain.iter().copied().find(|sub| {
-            self.subs.get(sub.0 as usize).is_some_and(|sub| sub.receiver == Receiver::Js(target))
-        });
-        if let Some(sub) = known {
-            self.remove_sub(sub);
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        to: &[u8],
-        subject: &[u8],
-        reply: &[u8],
-        headers: &[u8],
-        payload: &[u8],
-    ) -> bool {
-        let mut targets = core::mem::take(&mut self.targets);
-        let msg = Msg { to, subject, reply, headers, payload };
-        let delivered = self.route(Origin::Server, &msg, &mut targets);
-        for target in targets.drain(..) {
-            self.deferred.push_back(Deferred {
-                target,
-                subject: subject.into(),
-                reply: reply.into(),
-                headers: headers.into(),
-                payload: payload.into(),
-            });
-        }
-        self.targets = targets;
-        delivered
-    }
-
-    fn literal_listeners(&self, subject: &[u8], queue: &[u8]) -> Listeners {
-        let (plain, queues) = self.interest.literal(subject);
-        Listeners {
-            plain: !plain.is_empty(),
-            queue: queues.iter().any(|group| *group.queue == *queue),
-        }
-    }
-
-    fn has_interest(&mut self, subject: &[u8]) -> bool {
-        let found = self.interest.find(subject);
-        let any = !found.matches().is_empty();
-        self.interest.recycle(found);
-        any
-    }
-
-    fn watch(&mut self, subject: &[u8]) {
-        self.watched.insert(subject.into());
-    }
-
-    fn unwatch(&mut self, subject: &[u8]) {
-        self.watched.remove(subject);
-    }
-
-    fn is_backlogged(&mut self, subject: &[u8]) -> bool {
+    /// Are the receivers behind `subject` so far behind that a consumer should wait?
+    pub(super) fn is_backlogged(&mut self, account: AccountId, subject: &[u8]) -> bool {
         if self.backlogged == 0 {
             return false;
         }
-        let found = self.interest.find(subject);
+        let Some(state) = self.accounts.get_mut(usize::from(account.0)) else { return false };
+        let found = state.interest.find(subject);
         let matches = found.matches();
         let behind = |sub: &SubId| match self.subs.get(sub.0 as usize).map(|sub| &sub.receiver) {
             Some(Receiver::Client { conn, .. } | Receiver::Leaf { conn }) => {
@@ -608,23 +569,7 @@ impl Host for Core {
         };
         let any = matches.plain.iter().any(behind)
             || matches.queues.iter().any(|group| group.members.iter().any(behind));
-        self.interest.recycle(found);
+        state.interest.recycle(found);
         any
-    }
-
-    fn store(&mut self, request: StoreRequest) {
-        self.outputs.push_back(Output::Store(request));
-    }
-
-    fn notice(&mut self, notice: JsNotice) {
-        self.outputs.push_back(Output::Notice(match notice {
-            JsNotice::Info(text) => Notice::info(text),
-            JsNotice::Warn(text) => Notice::warn(text),
-            JsNotice::Error(text) => Notice::error(text),
-        }));
-    }
-
-    fn has_leafs(&self) -> bool {
-        self.leaf_configured
     }
 }

@@ -10,9 +10,10 @@
 //! [`Broker::tls_done`] → [`Broker::closed`].
 //!
 //! # Invariants
-//! - `core.leafs` holds connections whose handshake is over, each once.
+//! - `leafs` of an account holds its connections whose handshake is over, each once.
 //! - A message never goes back over the connection it came from.
 //! - Interest of one hub is not told to another, but for loop ids.
+//! - A link moves interest and messages of one account only.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -26,8 +27,7 @@ use super::core::{Core, Msg, Origin};
 use super::interest::SubId;
 use super::{Broker, Notice, Output};
 use crate::auth::creds::Creds;
-use crate::id::{ConnId, Rng};
-use crate::jetstream::JetStream;
+use crate::id::{AccountId, ConnId, Rng};
 use crate::jetstream::host::Inbound;
 use crate::leaf::handshake::{LeafOutput, Link, Solicitor};
 use crate::leaf::interest::{
@@ -47,19 +47,28 @@ const DIAL_NOTICE_EVERY: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Uplink {
     options: RemoteOptions,
+    account: AccountId,
     remote: Remote,
     /// When its being out of reach was last told, since it was last reached.
     told_at: Option<Instant>,
 }
 
-/// What all leaf connections share.
+/// What all leaf connections of an account share.
 #[derive(Debug, Default)]
 pub(super) struct LeafShared {
+    /// Is there any remote?
+    configured: bool,
     /// What our side wants.
     local: LocalInterest,
     /// `$LDS.…` of the account, the same on every connection.
     loop_id: Vec<u8>,
-    scratch: Vec<u8>,
+}
+
+impl LeafShared {
+    /// Is there any remote?
+    pub(super) fn is_configured(&self) -> bool {
+        self.configured
+    }
 }
 
 /// A leaf connection's state.
@@ -148,16 +157,22 @@ impl LeafHits {
 impl Broker {
     // --- Dialling ---
 
-    /// Adds a remote; it is dialled at the end of this turn.
+    /// Adds a remote; it is dialled at the end of this turn. One of an account that does not
+    /// exist never is, and the operator is told.
     pub fn add_remote(&mut self, now: Now, options: RemoteOptions) {
         let core = &mut self.core;
-        if !core.leaf_configured {
-            core.leaf_configured = true;
-            core.begin_leaf_interest(&self.domain_prefix);
+        let account = core.account_named(&options.account).unwrap_or(AccountId::NONE);
+        if core.account(account).is_some_and(|state| !state.leaf.configured) {
+            core.begin_leaf_interest(account, &self.domain_prefix);
         }
         let rng = Rng::new(core.rng.next_u64());
-        let remote = Remote::new(&options, rng, now.instant);
-        self.uplinks.push(Uplink { options, remote, told_at: None });
+        let mut remote = Remote::new(&options, rng, now.instant);
+        if account == AccountId::NONE {
+            let text = format!("leaf remote: there is no account {:?}", options.account);
+            core.outputs.push_back(Output::Notice(Notice::error(text)));
+            remote.close();
+        }
+        self.uplinks.push(Uplink { options, account, remote, told_at: None });
     }
 
     /// An attempt of [`Output::Dial`] reached a listener. `credentials` is the content of the
@@ -184,6 +199,7 @@ impl Broker {
             },
             Some(Err(error)) => return self.unusable_creds(now, remote, error),
         };
+        let account = uplink.account;
         let login = uplink.remote.login(&dial.url).cloned();
         let link = Link {
             options: &uplink.options,
@@ -213,6 +229,12 @@ impl Broker {
             lost: false,
         };
         let id = self.add_conn(now, Kind::Leaf(Box::new(leaf)));
+        if let Err(error) = self.core.bind_account(id.index, account) {
+            let text = format!("{} - {}", self.core.conn_name(id.index), error.wire_text());
+            self.core.outputs.push_back(Output::Notice(Notice::error(text)));
+            self.core.close(id.index, error.reason(), false);
+            return Some(id);
+        }
         self.drain_leaf(now, id.index);
         Some(id)
     }
@@ -261,7 +283,7 @@ impl Broker {
     /// A hub asks for its consumers the moment it is connected, and waits 40 seconds when
     /// nobody answers: it is not dialled before the streams are known.
     fn may_dial(&self) -> bool {
-        self.js.as_ref().is_none_or(JetStream::is_recovered)
+        self.js.iter().all(|(_, js)| js.is_recovered())
     }
 
     /// Asks for the attempts that are due.
@@ -386,7 +408,8 @@ impl Broker {
 
     /// `LS+` of a hub.
     fn leaf_sub_add(&mut self, now: Now, index: u32, subject: &[u8], queue: Option<(&[u8], u32)>) {
-        if subject == &*self.core.leaf_shared.loop_id {
+        let Some(account) = self.core.conn(index).map(|conn| conn.account) else { return };
+        if self.core.account(account).is_some_and(|state| state.leaf.loop_id == subject) {
             let account = self.uplink_of(index).map(|uplink| uplink.options.account.clone());
             self.with_solicitor(index, |solicitor, _| {
                 solicitor.handle_loop(account.as_deref().unwrap_or_default());
@@ -404,7 +427,7 @@ impl Broker {
         // Taken out while the tables change: both belong to the core.
         let mut subs = core::mem::take(&mut leaf.subs);
         let change = subs.add(subject, queue, weight, || {
-            self.core.add_sub(subject, queue, Receiver::Leaf { conn: index })
+            self.core.add_sub(account, subject, queue, Receiver::Leaf { conn: index })
         });
         let Some(leaf) = self.core.leaf_mut(index) else { return };
         leaf.subs = subs;
@@ -440,6 +463,7 @@ impl Broker {
         conn.msgs_in += 1;
         conn.active_at = now.instant;
         conn.bytes_in += (msg.headers.len() + msg.payload.len()) as u64;
+        let account = conn.account;
         let Kind::Leaf(leaf) = &mut conn.kind else { return };
         leaf.nudge.handle_settled(msg.reply);
         if !leaf.rules.may_receive(msg.subject) {
@@ -447,7 +471,7 @@ impl Broker {
         }
         let queues: Vec<&[u8]> = msg.queues.into_iter().collect();
         let (reply, shown) = split_delivery(msg.reply);
-        let to = self.mapped(msg.subject);
+        let to = self.mapped(account, msg.subject);
         let routed = Msg {
             to: &to,
             subject: shown.unwrap_or(&to),
@@ -457,12 +481,12 @@ impl Broker {
         };
         let origin = Origin::Leaf { conn: index, queues: &queues };
         let mut targets = core::mem::take(&mut self.targets);
-        self.core.route(origin, &routed, &mut targets);
+        self.core.route(account, origin, &routed, &mut targets);
         if !targets.is_empty() {
             let inbound =
                 Inbound { subject: &to, reply, headers: msg.headers, payload: msg.payload };
-            for target in targets.drain(..) {
-                self.hand_to_js(now, target, inbound);
+            for (account, target) in targets.drain(..) {
+                self.hand_to_js(now, account, target, inbound);
             }
             self.run_deferred(now);
         }
@@ -509,6 +533,8 @@ impl Broker {
     /// Carries out what the solicitor asks for.
     fn drain_leaf(&mut self, now: Now, index: u32) {
         loop {
+            let Some(account) = self.core.conn(index).map(|conn| conn.account) else { return };
+            let has_js = self.js_slot(account).is_some();
             let Some(leaf) = self.core.leaf_mut(index) else { return };
             let uplink = leaf.uplink;
             let Some(output) = leaf.solicitor.poll_output() else { break };
@@ -526,7 +552,7 @@ impl Broker {
                 LeafOutput::Ready(hub) => {
                     leaf.rules = LinkRules::new(&hub, &uplink.options, &self.identity);
                     let outage = uplink.remote.handle_ready(now.instant);
-                    if self.js.is_some() {
+                    if has_js {
                         leaf.nudge.begin(outage);
                     }
                     self.core.begin_leaf(index);
@@ -544,7 +570,9 @@ impl Broker {
                 LeafOutput::Close(reason) => {
                     leaf.lost = true;
                     uplink.remote.handle_lost(now.instant, &reason);
-                    self.core.leafs.retain(|&other| other != index);
+                    if let Some(state) = self.core.account_mut(account) {
+                        state.leafs.retain(|&other| other != index);
+                    }
                     self.core.close(index, CloseReason::LeafLink, true);
                 }
             }
@@ -610,11 +638,13 @@ impl Core {
     }
 
     /// The first remote was added: everything that is wanted now is what hubs hear first.
-    fn begin_leaf_interest(&mut self, domain_prefix: &[u8]) {
-        let shared = &mut self.leaf_shared;
+    fn begin_leaf_interest(&mut self, account: AccountId, domain_prefix: &[u8]) {
+        let Some(state) = self.accounts.get_mut(usize::from(account.0)) else { return };
+        let shared = &mut state.leaf;
+        shared.configured = true;
         shared.loop_id = [LOOP_PREFIX, self.rng.token(22).as_bytes()].concat();
         shared.local.add(&shared.loop_id, b"");
-        if self.options.jetstream && !domain_prefix.is_empty() {
+        if state.js.is_some() && !domain_prefix.is_empty() {
             // Where the domain's API is mapped from.
             for rest in [
                 &b"INFO"[..],
@@ -631,7 +661,7 @@ impl Core {
             }
         }
         for (_, sub) in &self.subs {
-            if !matches!(sub.receiver, Receiver::Leaf { .. }) {
+            if sub.account == account && !matches!(sub.receiver, Receiver::Leaf { .. }) {
                 shared.local.add(&sub.subject, &sub.queue);
             }
         }
@@ -639,43 +669,50 @@ impl Core {
 
     /// A hub accepted us: it hears everything it may.
     fn begin_leaf(&mut self, index: u32) {
-        let mut out = core::mem::take(&mut self.leaf_shared.scratch);
+        let Some(account) = self.conn(index).map(|conn| conn.account) else { return };
+        let mut out = core::mem::take(&mut self.leaf_scratch);
         out.clear();
-        if let Some(leaf) = self.leaf(index) {
-            self.leaf_shared.local.write_all(&leaf.rules, &mut out);
+        if let (Some(leaf), Some(state)) = (self.leaf(index), self.account(account)) {
+            state.leaf.local.write_all(&leaf.rules, &mut out);
         }
         // Loop ids of other hubs, so that a hub reached twice finds out.
         for (_, sub) in &self.subs {
-            if sub.subject.starts_with(LOOP_PREFIX) {
+            if sub.account == account && sub.subject.starts_with(LOOP_PREFIX) {
                 let change = Change { subject: &sub.subject, queue: b"", count: 1 };
                 change.write(&mut out);
             }
         }
         self.send(index, &out);
-        self.leaf_shared.scratch = out;
-        self.leafs.push(index);
+        self.leaf_scratch = out;
+        if let Some(state) = self.account_mut(account) {
+            state.leafs.push(index);
+        }
     }
 
     /// Local interest came or went: leaf connections may have to hear of it.
     pub(super) fn leaf_interest_changed(
         &mut self,
+        account: AccountId,
         subject: &[u8],
         queue: &[u8],
         from_leaf: Option<u32>,
         added: bool,
     ) {
-        if !self.leaf_configured {
+        let Some(state) = self.account_mut(account) else { return };
+        if !state.leaf.configured {
             return;
         }
         let change = match (from_leaf, added) {
             (Some(_), _) if !subject.starts_with(LOOP_PREFIX) => return,
             (Some(_), _) => Some(Change { subject, queue: b"", count: u32::from(added) }),
-            (None, true) => self.leaf_shared.local.add(subject, queue),
-            (None, false) => self.leaf_shared.local.remove(subject, queue),
+            (None, true) => state.leaf.local.add(subject, queue),
+            (None, false) => state.leaf.local.remove(subject, queue),
         };
         let Some(change) = change else { return };
-        for slot in 0..self.leafs.len() {
-            let Some(&index) = self.leafs.get(slot) else { return };
+        for slot in 0..state.leafs.len() {
+            let Some(&index) = self.account(account).and_then(|state| state.leafs.get(slot)) else {
+                return;
+            };
             let wanted = Some(index) != from_leaf
                 && self.leaf(index).is_some_and(|leaf| leaf.rules.may_advertise(subject, queue));
             if wanted {
@@ -704,7 +741,7 @@ impl Core {
             conn.bytes_out += (headers.len() + msg.payload.len()) as u64;
             conn.active_at = now;
             // A consumer's delivery: the hub takes the subject from behind the `@`.
-            let mut reply = core::mem::take(&mut self.leaf_shared.scratch);
+            let mut reply = core::mem::take(&mut self.leaf_scratch);
             reply.clear();
             reply.extend_from_slice(msg.reply);
             if msg.subject != msg.to && msg.reply.starts_with(b"$JS.ACK.") {
@@ -715,7 +752,7 @@ impl Core {
                 let queues = queues.iter().map(|queue| &queue[..]);
                 write_msg(out, msg.to, &reply, queues, headers, msg.payload);
             });
-            self.leaf_shared.scratch = reply;
+            self.leaf_scratch = reply;
         }
         self.leaf_hits = hits;
     }
@@ -929,7 +966,7 @@ mod tests {
             headers: b"",
             payload: b"m",
         };
-        assert!(world.broker.core.route(Origin::Server, &msg, &mut Vec::new()));
+        assert!(world.broker.core.route(AccountId::GLOBAL, Origin::Server, &msg, &mut Vec::new()));
         assert_eq!(world.sent(hub), "LMSG $JS.S.x $JS.ACK.S.c.1.1.1.5.0@edge.a 1\r\nm\r\n");
 
         let client = world.client("SUB deliver 1\r\n");

@@ -13,14 +13,18 @@
 //! much was taken: back-pressure reaches the core as a number, not as a blocked task.
 //!
 //! # Where things are
-//! - Accepting, doors, the first INFO: [`arrival`]. SUB, PUB, CONNECT: `client`. Routing, queue choice, slow consumers: `core`.
+//! - Accepting, doors, the first INFO: [`arrival`]. SUB, PUB, CONNECT: `client`. Routing,
+//!   queue choice, slow consumers: `core`.
 //! - Subject tree: [`interest`]. Bytes waiting for a socket: [`outbox`].
-//! - Leaf connections: `leaf`. JetStream: `crate::jetstream`, through its `Host` trait.
+//! - Accounts: [`account`]. Leaf connections: `leaf`.
+//! - JetStream, one for each account: `crate::jetstream`, through its `Host` trait, which
+//!   `host` implements.
 //!
 //! # Invariants
 //! - The same seed and the same calls give the same bytes.
 //! - No call blocks, and no peer's bytes can make one panic.
 
+pub mod account;
 pub mod arrival;
 pub mod connect;
 pub mod interest;
@@ -31,28 +35,33 @@ pub mod view;
 mod client;
 mod conn;
 mod core;
+mod host;
 mod leaf;
 
 use ::core::cmp::Reverse;
 use ::core::time::Duration;
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use self::account::AccountStats;
 pub use self::client::quoted;
 pub use self::conn::CloseReason;
 use self::conn::{Conn, Kind};
 use self::core::{Core, Msg, Origin};
+use self::host::View;
 use self::options::Options;
-use crate::id::ConnId;
-use crate::jetstream::host::{Inbound, Target};
-use crate::jetstream::storage::{StoreReply, StoreRequest};
+use crate::id::{AccountId, ConnId, StreamId};
+use crate::jetstream::host::{Host, Inbound, Target};
+use crate::jetstream::shared::Shared;
+use crate::jetstream::storage::{RecoveredStream, StoreReply, StoreRequest};
 use crate::jetstream::{self, JetStream};
 use crate::leaf::Identity;
 use crate::leaf::remote::Dial;
 use crate::proto::client::{Bounds, Parsed, parse};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, Timestamp};
 
 /// How bad a [`Notice`] is; the log level it is printed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,10 +158,11 @@ struct PubMsg<'a> {
 #[derive(Debug)]
 pub struct Broker {
     core: Core,
-    js: Option<JetStream>,
+    /// One for each account that has it; the account knows where in here.
+    js: Vec<(AccountId, JetStream)>,
     /// `$JS.<domain>.API.`, which stands for `$JS.API.`.
     domain_prefix: Vec<u8>,
-    targets: Vec<Target>,
+    targets: Vec<(AccountId, Target)>,
     uplinks: Vec<leaf::Uplink>,
     /// Who we are to hubs.
     identity: Identity,
@@ -169,7 +179,7 @@ impl Broker {
         };
         let identity = leaf::identity(&options);
         let mut core = Core::new(options, seed);
-        let js = js.map(|options| JetStream::new(options, core.rng.next_u64()));
+        let js = js.map_or_else(Vec::new, |options| begin_jetstream(&mut core, &options));
         Self {
             core,
             js,
@@ -198,6 +208,7 @@ impl Broker {
             id,
             cid: core.next_cid,
             kind,
+            account: AccountId::NONE,
             outbox: outbox::Outbox::default(),
             partial: Vec::new(),
             bounds: Bounds {
@@ -375,10 +386,71 @@ impl Broker {
     /// A reply of the store.
     pub fn handle_store(&mut self, now: Now, reply: StoreReply) {
         self.core.now = now;
-        if let Some(js) = &mut self.js {
-            js.handle_store(now, reply, &mut self.core);
+        match reply {
+            StoreReply::Recovered { streams, next_stream, last_ts } => {
+                self.recover(now, streams, next_stream, last_ts);
+            }
+            reply => {
+                let slot = match (reply.account(), &reply) {
+                    (Some(account), _) => self.js_slot(account),
+                    (None, StoreReply::Expired { update }) => {
+                        self.js.iter().position(|(_, js)| js.has_stream(update.stream))
+                    }
+                    // The disk's health is one thing, whoever tells of it.
+                    (None, _) => Some(0),
+                };
+                if let Some((account, js)) = slot.and_then(|slot| self.js.get_mut(slot)) {
+                    let mut host = View { core: &mut self.core, account: *account };
+                    js.handle_store(now, reply, &mut host);
+                }
+            }
         }
         self.run_deferred(now);
+    }
+
+    /// Where the JetStream of an account is.
+    fn js_slot(&self, account: AccountId) -> Option<usize> {
+        self.core.account(account)?.js.map(usize::from)
+    }
+
+    /// Gives each account its streams. Those of accounts that are not here any more, or have
+    /// no JetStream, stay on disk.
+    fn recover(
+        &mut self,
+        now: Now,
+        streams: Vec<RecoveredStream>,
+        next_stream: u32,
+        last_ts: Timestamp,
+    ) {
+        let mut of: Vec<Vec<RecoveredStream>> = self.js.iter().map(|_| Vec::new()).collect();
+        let mut left: BTreeMap<String, Vec<StreamId>> = BTreeMap::new();
+        for found in streams {
+            // What cannot be read is told of by the first.
+            let name = jetstream::stream_account(&found.record);
+            let slot = match name {
+                Some(name) => self.core.account_named(name).and_then(|id| self.js_slot(id)),
+                None => Some(0),
+            };
+            if let Some(list) = slot.and_then(|slot| of.get_mut(slot)) {
+                list.push(found);
+            } else {
+                let name = name.unwrap_or_default();
+                left.entry(name.into()).or_default().push(found.stream);
+            }
+        }
+        for (account, streams) in left {
+            let text = format!(
+                "{} stream(s) of account {account:?} are kept on disk and not served; \
+                 configure that account with jetstream enabled to have them back",
+                streams.len()
+            );
+            self.core.outputs.push_back(Output::Notice(Notice::warn(text)));
+        }
+        for ((account, js), streams) in self.js.iter_mut().zip(of) {
+            let mut host = View { core: &mut self.core, account: *account };
+            let reply = StoreReply::Recovered { streams, next_stream, last_ts };
+            js.handle_store(now, reply, &mut host);
+        }
     }
 
     /// The end of a turn: what was gathered for the store goes out, and JetStream hears of
@@ -386,32 +458,40 @@ impl Broker {
     pub fn end_turn(&mut self, now: Now) {
         self.core.now = now;
         self.poll_dials(now);
-        let Some(js) = &mut self.js else {
-            self.core.changed.clear();
-            self.core.drained = false;
-            return;
-        };
         // Each round may change interest again; what is left waits for the next turn.
         for _ in 0..8 {
             if self.core.changed.is_empty() && !self.core.drained {
                 break;
             }
-            for subject in ::core::mem::take(&mut self.core.changed) {
-                js.handle_interest(now, &subject, &mut self.core);
+            for (account, subject) in ::core::mem::take(&mut self.core.changed) {
+                let slot = self.js_slot(account);
+                if let Some((_, js)) = slot.and_then(|slot| self.js.get_mut(slot)) {
+                    let mut host = View { core: &mut self.core, account };
+                    js.handle_interest(now, &subject, &mut host);
+                }
             }
             if ::core::mem::take(&mut self.core.drained) {
-                js.handle_drained(now, &mut self.core);
+                for (account, js) in &mut self.js {
+                    let mut host = View { core: &mut self.core, account: *account };
+                    js.handle_drained(now, &mut host);
+                }
             }
         }
         self.run_deferred(now);
-        if let Some(js) = &mut self.js {
-            js.flush(now, &mut self.core);
+        for (account, js) in &mut self.js {
+            js.flush(now, &mut View { core: &mut self.core, account: *account });
         }
     }
 
     /// Routes a publish from outside. Says whether anybody received it.
-    fn publish(&mut self, now: Now, origin: Origin<'_>, msg: PubMsg<'_>) -> bool {
-        let subject = self.mapped(msg.subject);
+    fn publish(
+        &mut self,
+        now: Now,
+        account: AccountId,
+        origin: Origin<'_>,
+        msg: PubMsg<'_>,
+    ) -> bool {
+        let subject = self.mapped(account, msg.subject);
         let mut targets = ::core::mem::take(&mut self.targets);
         let routed = Msg {
             to: &subject,
@@ -420,7 +500,7 @@ impl Broker {
             headers: msg.headers,
             payload: msg.payload,
         };
-        let delivered = self.core.route(origin, &routed, &mut targets);
+        let delivered = self.core.route(account, origin, &routed, &mut targets);
         if !targets.is_empty() {
             let inbound = Inbound {
                 subject: &subject,
@@ -428,8 +508,8 @@ impl Broker {
                 headers: msg.headers,
                 payload: msg.payload,
             };
-            for target in targets.drain(..) {
-                self.hand_to_js(now, target, inbound);
+            for (account, target) in targets.drain(..) {
+                self.hand_to_js(now, account, target, inbound);
             }
             self.run_deferred(now);
         }
@@ -438,8 +518,11 @@ impl Broker {
     }
 
     /// The subject after the mappings of our JetStream domain.
-    fn mapped<'a>(&self, subject: &'a [u8]) -> Cow<'a, [u8]> {
+    fn mapped<'a>(&self, account: AccountId, subject: &'a [u8]) -> Cow<'a, [u8]> {
         if subject.first() != Some(&b'$') || self.domain_prefix.is_empty() {
+            return Cow::Borrowed(subject);
+        }
+        if self.js_slot(account).is_none() {
             return Cow::Borrowed(subject);
         }
         let Some(rest) = subject.strip_prefix(&self.domain_prefix[..]) else {
@@ -454,9 +537,15 @@ impl Broker {
         }
     }
 
-    fn hand_to_js(&mut self, now: Now, target: Target, msg: Inbound<'_>) {
-        let Some(js) = &mut self.js else { return };
-        let host = &mut self.core;
+    fn hand_to_js(&mut self, now: Now, account: AccountId, target: Target, msg: Inbound<'_>) {
+        let slot = self.js_slot(account);
+        let host = &mut View { core: &mut self.core, account };
+        let Some((_, js)) = slot.and_then(|slot| self.js.get_mut(slot)) else {
+            if target == Target::Api {
+                jetstream::disabled::handle_api(&msg, account == AccountId::SYSTEM, host);
+            }
+            return;
+        };
         match target {
             Target::Api => js.handle_api(now, msg, host),
             Target::Stream(stream) => js.handle_publish(now, stream, msg, host),
@@ -478,7 +567,7 @@ impl Broker {
                 headers: &deferred.headers,
                 payload: &deferred.payload,
             };
-            self.hand_to_js(now, deferred.target, msg);
+            self.hand_to_js(now, deferred.account, deferred.target, msg);
         }
     }
 
@@ -487,7 +576,7 @@ impl Broker {
     /// When [`Self::handle_timeout`] is due, if nothing else happens first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let conns = self.core.timers.peek().map(|Reverse((at, _))| *at);
-        let js = self.js.as_ref().and_then(JetStream::poll_timeout);
+        let js = self.js.iter().filter_map(|(_, js)| js.poll_timeout()).min();
         let waiting = (!self.core.deferred.is_empty()).then(Instant::default);
         [conns, js, waiting, self.poll_dial_timeout()].into_iter().flatten().min()
     }
@@ -502,10 +591,10 @@ impl Broker {
             self.core.timers.pop();
             self.conn_timeout(now, at, id);
         }
-        if let Some(js) = &mut self.js
-            && js.poll_timeout().is_some_and(|at| at <= now.instant)
-        {
-            js.handle_timeout(now, &mut self.core);
+        for (account, js) in &mut self.js {
+            if js.poll_timeout().is_some_and(|at| at <= now.instant) {
+                js.handle_timeout(now, &mut View { core: &mut self.core, account: *account });
+            }
         }
         self.run_deferred(now);
     }
@@ -532,6 +621,23 @@ impl Broker {
         self.core.arm(id.index);
     }
 
+    // --- Accounts ---
+
+    /// The account of this name.
+    pub fn account_named(&self, name: &str) -> Option<AccountId> {
+        self.core.account_named(name)
+    }
+
+    /// All accounts: `$G`, the system account, then the others.
+    pub fn accounts(&self) -> impl Iterator<Item = AccountId> + use<> {
+        self.core.account_ids()
+    }
+
+    /// What an account has and did. Walks over all connections.
+    pub fn account_stats(&self, account: AccountId) -> Option<AccountStats<'_>> {
+        self.core.account_stats(account)
+    }
+
     // --- Operation ---
 
     /// What the shell asks for next.
@@ -543,8 +649,8 @@ impl Broker {
     /// the bytes that wait for it.
     pub fn shut_down(&mut self, now: Now) {
         self.core.now = now;
-        if let Some(js) = &mut self.js {
-            js.shut_down(now, &mut self.core);
+        for (account, js) in &mut self.js {
+            js.shut_down(now, &mut View { core: &mut self.core, account: *account });
         }
         let conns: Vec<u32> =
             self.core.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
@@ -552,6 +658,38 @@ impl Broker {
             self.core.close(index, CloseReason::ServerShutdown, true);
         }
     }
+}
+
+/// Sets up JetStream for the accounts that have it, and what answers in its place elsewhere.
+fn begin_jetstream(
+    core: &mut Core,
+    options: &jetstream::options::Options,
+) -> Vec<(AccountId, JetStream)> {
+    let shared = Shared::default();
+    let mut all = Vec::new();
+    let has = account::with_jetstream(&core.options);
+    let names: Vec<(AccountId, String, bool)> = core
+        .account_ids()
+        .filter_map(|id| core.account(id).map(|state| (id, state)))
+        .map(|(id, state)| (id, String::from(&*state.name), has(&state.name)))
+        .collect();
+    drop(has);
+    for (id, name, has) in names {
+        if has {
+            if let Some(state) = core.account_mut(id) {
+                state.js = u16::try_from(all.len()).ok();
+            }
+            let options = jetstream::options::Options { account: name, ..options.clone() };
+            let seed = core.rng.next_u64();
+            all.push((id, JetStream::of_account(id, options, seed, shared.clone())));
+            continue;
+        }
+        let mut view = View { core, account: id };
+        for subject in jetstream::disabled::subjects(id == AccountId::SYSTEM) {
+            view.subscribe(subject, Target::Api);
+        }
+    }
+    all
 }
 
 /// What the mappings of a JetStream domain cover, after `$JS.<domain>.API.`.

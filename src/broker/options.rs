@@ -1,7 +1,9 @@
 //! What a broker is told once, at its start.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
+use crate::auth::account::{self, Account};
 use crate::limits;
 use crate::time::Duration;
 
@@ -47,6 +49,10 @@ pub struct Options {
     pub jetstream: bool,
     /// JetStream domain.
     pub domain: Option<String>,
+    /// The accounts. `$G` and the system account are there also when they are not listed.
+    pub accounts: Vec<Account>,
+    /// The name of the system account.
+    pub system_account: String,
     /// Who may connect.
     pub auth: Auth,
     /// Closed connections that are remembered, at most.
@@ -77,6 +83,8 @@ impl Default for Options {
             proxy_protocol: false,
             jetstream: false,
             domain: None,
+            accounts: Vec::new(),
+            system_account: account::SYSTEM.into(),
             auth: Auth::Anyone,
             max_closed_clients: limits::CLOSED_CLIENTS_MAX,
             auth_timeout: Duration::from_secs(2),

@@ -14,10 +14,11 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 
 use super::Broker;
+use super::account::AccountState;
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::core::Core;
 use super::options::Options;
-use crate::id::ConnId;
+use crate::id::{AccountId, ConnId};
 use crate::jetstream::JetStream;
 use crate::limits;
 use crate::time::{Duration, Instant, Now, Timestamp};
@@ -38,10 +39,18 @@ pub struct Counts {
 impl Counts {
     /// Adds what another connection did.
     pub fn add(&mut self, other: Counts) {
-        self.msgs_in += other.msgs_in;
-        self.bytes_in += other.bytes_in;
-        self.msgs_out += other.msgs_out;
-        self.bytes_out += other.bytes_out;
+        self.msgs_in = self.msgs_in.wrapping_add(other.msgs_in);
+        self.bytes_in = self.bytes_in.wrapping_add(other.bytes_in);
+        self.msgs_out = self.msgs_out.wrapping_add(other.msgs_out);
+        self.bytes_out = self.bytes_out.wrapping_add(other.bytes_out);
+    }
+
+    /// Takes off what a connection did before it came, which is added again with all it did.
+    pub(super) fn take(&mut self, other: Counts) {
+        self.msgs_in = self.msgs_in.wrapping_sub(other.msgs_in);
+        self.bytes_in = self.bytes_in.wrapping_sub(other.bytes_in);
+        self.msgs_out = self.msgs_out.wrapping_sub(other.msgs_out);
+        self.bytes_out = self.bytes_out.wrapping_sub(other.bytes_out);
     }
 }
 
@@ -322,7 +331,7 @@ impl Core {
     /// Remembers a connection that is about to be forgotten.
     pub(super) fn note_closed(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index as usize) else { return };
-        let view = view_of(conn, self.now);
+        let view = view_of(&self.accounts, conn, self.now);
         let reason = conn.ending.map_or(CloseReason::ClientClosed, |(reason, _)| reason);
         let closed = Closed::new(&view, reason, self.now.wall);
         let past = &mut self.past;
@@ -335,7 +344,7 @@ impl Core {
 }
 
 impl Conn {
-    fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         Counts {
             msgs_in: self.msgs_in,
             bytes_in: self.bytes_in,
@@ -351,13 +360,14 @@ fn wall(now: Now, at: Instant) -> Timestamp {
     Timestamp(now.wall.0.saturating_sub(ago))
 }
 
-fn view_of(conn: &Conn, now: Now) -> ConnView<'_> {
+fn view_of<'a>(accounts: &'a [AccountState], conn: &'a Conn, now: Now) -> ConnView<'a> {
+    let account = accounts.get(usize::from(conn.account.0));
     let mut view = ConnView {
         id: Some(conn.id),
         cid: conn.cid,
         is_leaf: false,
         peer: "",
-        account: "$G",
+        account: account.map_or("", |state| &state.name),
         user: "",
         start: wall(now, conn.opened_at),
         last_activity: wall(now, conn.active_at),
@@ -400,9 +410,14 @@ impl Broker {
         &self.core.options
     }
 
-    /// JetStream, if it is on.
-    pub fn jetstream(&self) -> Option<&JetStream> {
-        self.js.as_ref()
+    /// JetStream of an account, if it has it.
+    pub fn jetstream(&self, account: AccountId) -> Option<&JetStream> {
+        self.js.iter().find(|(of, _)| *of == account).map(|(_, js)| js)
+    }
+
+    /// Every JetStream, with its account.
+    pub fn jetstreams(&self) -> impl Iterator<Item = (AccountId, &JetStream)> {
+        self.js.iter().map(|(account, js)| (*account, js))
     }
 
     /// Is it on its way out?
@@ -416,7 +431,7 @@ impl Broker {
         let past = &core.past;
         let mut totals = Totals {
             clients: core.clients,
-            leafs: core.leafs.len(),
+            leafs: core.leafs().count(),
             total_connections: past.total_connections,
             subscriptions: core.subs.len(),
             client_counts: past.clients,
@@ -444,13 +459,13 @@ impl Broker {
             Kind::Client(_) => true,
             Kind::Leaf(leaf) => leaf.is_ready(),
         })
-        .map(move |(_, conn)| view_of(conn, now))
+        .map(move |(_, conn)| view_of(&self.core.accounts, conn, now))
     }
 
     /// One open connection.
     pub fn conn_view(&self, now: Now, id: ConnId) -> Option<ConnView<'_>> {
         let conn = self.core.conn(id.index).filter(|conn| conn.id == id)?;
-        Some(view_of(conn, now))
+        Some(view_of(&self.core.accounts, conn, now))
     }
 
     /// The connections that ended last, oldest first.
@@ -465,16 +480,16 @@ impl Broker {
 
     /// The settled leaf connections.
     pub fn leaf_views(&self, now: Now) -> impl Iterator<Item = LeafView<'_>> {
-        self.core.leafs.iter().filter_map(move |&index| {
+        self.core.leafs().filter_map(move |index| {
             let conn = self.core.conn(index).filter(|conn| !conn.closing)?;
-            let view = view_of(conn, now);
+            let view = view_of(&self.core.accounts, conn, now);
             Some(LeafView { conn: view, hub: view.name, id: conn.id })
         })
     }
 
     /// How many leaf remotes there are, and how many of them are connected.
     pub fn remotes(&self) -> (usize, usize) {
-        (self.uplinks.len(), self.core.leafs.len())
+        (self.uplinks.len(), self.core.leafs().count())
     }
 
     /// The subscriptions of a connection.
@@ -497,15 +512,16 @@ impl Broker {
         self.core.subs.iter().map(|(_, sub)| self.sub_view(sub))
     }
 
-    /// How the subject tree did.
+    /// How the subject trees of all accounts did.
     pub fn interest_view(&self) -> InterestView {
-        let (inserts, removes) = self.core.interest.changes();
-        InterestView {
-            subscriptions: self.core.subs.len(),
-            cached: self.core.interest.cached(),
-            inserts,
-            removes,
+        let mut view = InterestView { subscriptions: self.core.subs.len(), ..Default::default() };
+        for state in &self.core.accounts {
+            let (inserts, removes) = state.interest.changes();
+            view.inserts += inserts;
+            view.removes += removes;
+            view.cached += state.interest.cached();
         }
+        view
     }
 
     /// The connection was held back, because a receiver of what it sent is behind.
@@ -519,7 +535,7 @@ impl Broker {
     fn sub_view<'a>(&'a self, sub: &'a Sub) -> SubView<'a> {
         let cid = |index: u32| self.core.conn(index).map_or(0, |conn| conn.cid);
         let mut view = SubView {
-            account: "$G",
+            account: self.core.account(sub.account).map_or("", |state| &state.name),
             subject: &sub.subject,
             queue: &sub.queue,
             sid: b"",

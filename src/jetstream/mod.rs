@@ -20,12 +20,14 @@
 
 mod advisory;
 pub mod consumer;
+pub(crate) mod disabled;
 pub mod engine;
 pub mod host;
 pub(crate) mod json;
 mod memory;
 pub mod options;
 mod publish;
+pub mod shared;
 pub mod storage;
 pub(crate) mod stream;
 pub(crate) mod tail;
@@ -35,11 +37,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{Rng, StreamId};
+use crate::id::{AccountId, Rng, StreamId};
 use crate::limits;
 use crate::time::{Duration, Instant, Now, Timestamp};
 use host::{Host, JsNotice};
 use options::Options;
+use shared::Shared;
 use storage::{RecoveredStream, Removed, StoreReply, StoreRequest, StreamUpdate, Token};
 use stream::{Stream, StreamConfig};
 
@@ -62,6 +65,9 @@ enum Waiting {
 /// See the module.
 #[derive(Debug)]
 pub struct JetStream {
+    /// Whose it is.
+    account: AccountId,
+    pub(crate) shared: Shared,
     pub(crate) options: Options,
     pub(crate) rng: Rng,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
@@ -69,7 +75,6 @@ pub struct JetStream {
     consumers: consumer::Consumers,
     waiting: BTreeMap<Token, Waiting>,
     next_token: u64,
-    next_stream: u32,
     /// The store has said what there is.
     recovered: bool,
     /// No message gets a time before this one: the clock was not set yet.
@@ -81,7 +86,6 @@ pub struct JetStream {
     memory: memory::Memory,
     /// When to look for old messages.
     expiries: BTreeSet<(Instant, StreamId)>,
-    tail_bytes: usize,
     usage: Usage,
 }
 
@@ -98,10 +102,23 @@ impl Usage {
     }
 }
 
+/// The account of a stream, by its stored record; `None` if that cannot be read.
+pub fn stream_account(record: &[u8]) -> Option<&str> {
+    stream::config::record_account(record)
+}
+
 impl JetStream {
-    /// Nothing is known and nothing subscribed until the store's first reply.
+    /// The only one of a server. Nothing is known and nothing subscribed until the store's
+    /// first reply.
     pub fn new(options: Options, seed: u64) -> Self {
+        Self::of_account(AccountId::GLOBAL, options, seed, Shared::default())
+    }
+
+    /// That of one account, next to others with the same `shared`.
+    pub fn of_account(account: AccountId, options: Options, seed: u64, shared: Shared) -> Self {
         Self {
+            account,
+            shared,
             options,
             rng: Rng::new(seed),
             streams: BTreeMap::new(),
@@ -109,7 +126,6 @@ impl JetStream {
             consumers: consumer::Consumers::default(),
             waiting: BTreeMap::new(),
             next_token: 0,
-            next_stream: 0,
             recovered: false,
             earliest: Timestamp::default(),
             wall: Timestamp::default(),
@@ -117,9 +133,13 @@ impl JetStream {
             ingest: publish::Ingest::default(),
             memory: memory::Memory::default(),
             expiries: BTreeSet::new(),
-            tail_bytes: 0,
             usage: Usage::default(),
         }
+    }
+
+    /// Is this stream one of ours?
+    pub fn has_stream(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
     }
 
     /// Has the store said what there is?
@@ -130,7 +150,7 @@ impl JetStream {
     /// Remembers who waits, and gives the token for the request.
     fn token(&mut self, waiting: Waiting) -> Token {
         self.next_token += 1;
-        let token = Token(self.next_token);
+        let token = Token::new(self.account, self.next_token);
         self.waiting.insert(token, waiting);
         token
     }
@@ -225,12 +245,12 @@ impl JetStream {
         if core::mem::replace(&mut self.recovered, true) {
             return;
         }
-        self.next_stream = next_stream;
+        self.shared.raise_stream_ids(next_stream);
         self.earliest = last_ts;
         for found in streams {
             let id = found.stream;
             match StreamConfig::from_record(&found.record) {
-                Ok((config, _)) if self.names.contains_key(&config.name) => {
+                Ok((config, ..)) if self.names.contains_key(&config.name) => {
                     let name = config.name;
                     host.notice(JsNotice::Error(format!(
                         "stream {name} is stored twice; the one with id {} is left alone",
@@ -267,9 +287,10 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&update.stream) else { return false };
         let used = self.usage.of(stream.memory);
         *used = used.saturating_sub(stream.state.bytes).saturating_add(update.state.bytes);
+        self.shared.note_used(stream.memory, stream.state.bytes, update.state.bytes);
         let before = stream.tail.bytes();
         stream.tail.forget(&update.removed);
-        self.tail_bytes -= before - stream.tail.bytes();
+        self.shared.note_tail(before, stream.tail.bytes());
         stream.state.clone_from(&update.state);
         self.schedule_expiry(now, update.stream);
         true

@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - Messages of one stream reach the store in the order they arrived.
-//! - `unanswered` is the size of all batches the store has not answered.
+//! - [`super::shared::Shared::unanswered`] is the size of all batches the store has not
+//!   answered.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -36,7 +37,6 @@ const SPARE_BYTES_MAX: usize = 2 * limits::INGEST_BATCH_BYTES;
 pub(super) struct Ingest {
     file: PublishBatch,
     memory: PublishBatch,
-    unanswered: usize,
     spare: Vec<PublishBatch>,
     ack: Vec<u8>,
 }
@@ -120,9 +120,9 @@ impl JetStream {
         let Some(to) = self.streams.get(&stream) else { return };
         let memory = to.memory;
         let over_limit = if memory {
-            self.options.max_memory.is_some_and(|max| self.usage.memory > max)
+            self.options.max_memory.is_some_and(|max| self.shared.used(true) > max)
         } else {
-            self.options.max_storage.is_some_and(|max| self.usage.file > max)
+            self.options.max_storage.is_some_and(|max| self.shared.used(false) > max)
         };
         // A stream without acks sends no errors either.
         let reply = if to.config.no_ack { &b""[..] } else { msg.reply };
@@ -135,7 +135,7 @@ impl JetStream {
         let ingest = &mut self.ingest;
         let size = msg.subject.len() + reply.len() + msg.headers.len() + msg.payload.len();
         let gathered = ingest.file.data.len() + ingest.memory.data.len();
-        if ingest.unanswered + gathered + size > limits::INGEST_BYTES_MAX {
+        if self.shared.unanswered() + gathered + size > limits::INGEST_BYTES_MAX {
             if !reply.is_empty() {
                 let error = ApiError::fixed(10167, 429, "too many requests");
                 let text = error_ack(&to.name, &error);
@@ -160,8 +160,9 @@ impl JetStream {
             if batch.items.is_empty() {
                 continue;
             }
-            let batch = core::mem::replace(batch, ingest.spare.pop().unwrap_or_default());
-            ingest.unanswered += batch.data.len();
+            let mut batch = core::mem::replace(batch, ingest.spare.pop().unwrap_or_default());
+            batch.account = self.account;
+            self.shared.note_asked(batch.data.len());
             self.store(StoreRequest::Publish(batch), host);
         }
     }
@@ -175,7 +176,7 @@ impl JetStream {
         updates: &[StreamUpdate],
         host: &mut impl Host,
     ) {
-        self.ingest.unanswered = self.ingest.unanswered.saturating_sub(batch.data.len());
+        self.shared.note_answered(batch.data.len());
         for update in updates {
             self.set_state(now, update);
         }
@@ -254,14 +255,15 @@ impl JetStream {
             }
             None => stream.tail.clear(),
         }
-        self.tail_bytes = self.tail_bytes - before + stream.tail.bytes();
-        while self.tail_bytes > limits::TAIL_CACHE_BYTES_MAX {
+        self.shared.note_tail(before, stream.tail.bytes());
+        // Each account makes room with its own, so all together stay at the bound.
+        while self.shared.tail() > limits::TAIL_CACHE_BYTES_MAX {
             let fullest = self.streams.values_mut().max_by_key(|stream| stream.tail.bytes());
             let freed = fullest.map_or(0, |stream| stream.tail.pop_oldest());
             if freed == 0 {
-                self.tail_bytes = 0;
+                break;
             }
-            self.tail_bytes = self.tail_bytes.saturating_sub(freed);
+            self.shared.note_tail(freed, 0);
         }
     }
 }

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use crate::id::StreamId;
+use crate::id::{AccountId, StreamId};
 use crate::subject::Filter;
 use crate::time::{Duration, Timestamp};
 
@@ -32,6 +32,18 @@ pub type Seq = u64;
 /// Chosen by the asker, returned in the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub u64);
+
+impl Token {
+    /// The `number`th of an account. Numbers are counted, so 48 bits are enough for ever.
+    pub fn new(account: AccountId, number: u64) -> Self {
+        Self(u64::from(account.0) << 48 | number & ((1 << 48) - 1))
+    }
+
+    /// Whose it is.
+    pub fn account(self) -> AccountId {
+        AccountId(u16::try_from(self.0 >> 48).unwrap_or(u16::MAX))
+    }
+}
 
 /// The part of a stream's configuration that decides about messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,13 +93,34 @@ pub struct PublishItem {
     pub payload: Range<u32>,
 }
 
-/// Messages for streams, as they came in during one turn, packed into one buffer.
+/// Messages for streams of one account, as they came in during one turn, packed into one
+/// buffer.
 #[derive(Clone, Debug, Default)]
 pub struct PublishBatch {
+    /// Whose streams they are for.
+    pub account: AccountId,
     /// Subjects, replies, headers and payloads.
     pub data: Vec<u8>,
     /// In order of arrival.
     pub items: Vec<PublishItem>,
+}
+
+impl StoreReply {
+    /// The account that waits for it. `None`: it concerns all, or the one its stream is in.
+    pub fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Recovered { .. } | Self::Expired { .. } | Self::Health(_) => None,
+            Self::Published { batch, .. } => Some(batch.account),
+            Self::Done { token, .. }
+            | Self::Purged { token, .. }
+            | Self::Read { token, .. }
+            | Self::Got { token, .. }
+            | Self::Counted { token, .. }
+            | Self::LastPerSubject { token, .. }
+            | Self::Subjects { token, .. }
+            | Self::Deleted { token, .. } => Some(token.account()),
+        }
+    }
 }
 
 impl PublishBatch {

@@ -15,6 +15,7 @@ use super::cli::Start;
 use super::log::{Level, Log, LogOptions};
 use super::run::{Print, Server, StorePort};
 use crate::auth::Secret;
+use crate::auth::account::{Account, GLOBAL, SYSTEM};
 use crate::auth::nkey::{KeyKind, Seed};
 use crate::broker::options::{Auth, Options, TlsOffer};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
@@ -238,6 +239,8 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         proxy_protocol: false,
         jetstream: config.jetstream.is_some(),
         domain: config.jetstream.as_ref().and_then(|js| js.domain.clone()),
+        accounts: accounts(config),
+        system_account: config.system_account.clone().unwrap_or_else(|| SYSTEM.into()),
         auth: match &config.authorization {
             Authorization::None => Auth::Anyone,
             Authorization::User { user, password } => {
@@ -248,6 +251,12 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         max_closed_clients: crate::limits::CLOSED_CLIENTS_MAX,
         auth_timeout: config.auth_timeout,
     }
+}
+
+/// The accounts of the file, and `$G` with what the file says at its top level.
+fn accounts(config: &Config) -> Vec<Account> {
+    let global = Account { mappings: config.mappings.clone(), ..Account::named(GLOBAL) };
+    std::iter::once(global).chain(config.accounts.iter().cloned()).collect()
 }
 
 fn remote_options(remote: &RemoteConfig, all: &LeafNodesConfig) -> Result<RemoteOptions, String> {

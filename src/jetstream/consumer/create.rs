@@ -246,7 +246,7 @@ impl JetStream {
     /// What a new consumer has to respect beyond its own configuration.
     fn check_new(&self, stream: StreamId, config: &ConsumerConfig) -> Result<(), ApiError> {
         let too_many = ApiError::fixed(10026, 400, "maximum consumers limit reached");
-        if self.consumers_total() >= limits::CONSUMERS_MAX {
+        if self.shared.consumers() >= limits::CONSUMERS_MAX {
             return Err(too_many);
         }
         let Some(of) = self.streams.get(&stream).map(|stream| &stream.config) else {
@@ -335,6 +335,7 @@ impl JetStream {
             config,
         };
         self.consumers.table.insert(Box::new(consumer));
+        self.shared.note_consumer(true);
         let names: &mut BTreeMap<String, ConsumerId> =
             self.consumers.by_stream.entry(stream_id).or_default();
         names.insert(name, id);

@@ -291,6 +291,7 @@ impl JetStream {
             return;
         }
         let consumer = self.consumers.table.remove(index);
+        self.shared.note_consumer(false);
         if let Some(at) = consumer.armed {
             self.consumers.timers.remove(&(at, id));
         }

@@ -353,20 +353,22 @@ impl JetStream {
         match self.checked_create(name, msg) {
             Ok((config, existing)) => {
                 let asker = self.asker(msg, host);
-                let stream = existing.unwrap_or(StreamId(self.next_stream));
+                let Some(stream) = existing.or_else(|| self.shared.new_stream_id()) else {
+                    let error = ApiError::fixed(10023, 503, "insufficient resources");
+                    return self.refuse(msg, CREATE, &error, &Empty {}, host);
+                };
                 let settings = config.settings();
                 let token =
                     self.stream_token(Pending::Create { asker, stream, new: existing.is_none() });
                 if let Some(existing) = self.streams.get(&stream) {
                     // Nothing changes; the answer waits until the first create is durable.
-                    let record = existing.config.record(existing.created);
+                    let record = existing.config.record(existing.created, &self.options.account);
                     let request = StoreRequest::UpdateStream { token, stream, settings, record };
                     self.store(request, host);
                     return;
                 }
-                self.next_stream = self.next_stream.saturating_add(1);
                 let created = self.message_time(now);
-                let record = config.record(created);
+                let record = config.record(created, &self.options.account);
                 let request = StoreRequest::CreateStream { token, stream, settings, record };
                 self.store(request, host);
                 self.add_stream(stream, config, created, host);
@@ -406,7 +408,7 @@ impl JetStream {
                 "stream name already in use with a different configuration",
             ));
         }
-        if self.streams.len() >= limits::STREAMS_MAX {
+        if self.shared.streams() >= limits::STREAMS_MAX {
             return Err(ApiError::fixed(10027, 400, "maximum number of streams reached"));
         }
         self.check_reservation(&config, 0)?;
@@ -420,7 +422,8 @@ impl JetStream {
                 let asker = self.asker(msg, host);
                 let Some(found) = self.streams.get(&stream) else { return };
                 let (old, created) = (found.config.clone(), found.created);
-                let (settings, record) = (new.settings(), new.record(created));
+                let (settings, record) =
+                    (new.settings(), new.record(created, &self.options.account));
                 let token = self.stream_token(Pending::Update {
                     asker,
                     stream,
@@ -479,7 +482,7 @@ impl JetStream {
             return Ok(());
         };
         let before = u64::try_from(before).unwrap_or(0);
-        let others = self.reserved(config.memory).saturating_sub(before);
+        let others = self.shared.reserved(config.memory).saturating_sub(before);
         if wanted > before && others.saturating_add(wanted) > max { Err(error) } else { Ok(()) }
     }
 

@@ -31,7 +31,10 @@ use crate::time::{Duration, GoDuration, Timestamp, nanos};
 /// Shortest age and window, in nanoseconds.
 const SHORTEST: i64 = 100_000_000;
 /// Version byte of the stored record.
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
+/// The version before: without the account, which was [`GLOBAL`].
+const RECORD_VERSION_GLOBAL: u8 = 1;
+const GLOBAL: &str = "$G";
 
 /// What removes messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -629,13 +632,17 @@ impl StreamConfig {
     }
 
     /// The stored form: a version byte, then JSON.
-    pub(crate) fn record(&self, created: Timestamp) -> Vec<u8> {
+    pub(crate) fn record(&self, created: Timestamp, account: &str) -> Vec<u8> {
         #[derive(Serialize)]
         struct Record<'a> {
             created: String,
             config: &'a StreamConfig,
         }
+        let account = account.as_bytes();
         let mut record = vec![RECORD_VERSION];
+        // Names come from the configuration, whose lines are far shorter.
+        record.extend(u16::try_from(account.len()).unwrap_or(u16::MAX).to_le_bytes());
+        record.extend(account.iter().take(usize::from(u16::MAX)));
         record.extend(
             serde_json::to_vec(&Record { created: created.rfc3339(), config: self })
                 .unwrap_or_default(),
@@ -661,10 +668,7 @@ impl StreamConfig {
                 }
             }
         }
-        let Some((&RECORD_VERSION, body)) = record.split_first() else {
-            let version = record.first().copied().unwrap_or_default();
-            return Err(format!("stream record of unknown version {version}"));
-        };
+        let (_, body) = split_record(record)?;
         let record: Record = json::decode(body, true).map_err(|e| e.description.into_owned())?;
         let created = Timestamp::parse_rfc3339(&record.created)
             .ok_or_else(|| format!("stream record with a bad time {:?}", record.created))?;
@@ -682,6 +686,24 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
         && !name
             .chars()
             .any(|c| matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{c}' | '.' | '*' | '>' | '\\' | '/'))
+}
+
+/// The account and the JSON of a record.
+fn split_record(record: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    match record.split_first() {
+        Some((&RECORD_VERSION_GLOBAL, body)) => Ok((GLOBAL.as_bytes(), body)),
+        Some((&RECORD_VERSION, rest)) => rest
+            .split_first_chunk()
+            .and_then(|(len, rest)| rest.split_at_checked(u16::from_le_bytes(*len).into()))
+            .ok_or_else(|| "stream record is cut short".into()),
+        Some((version, _)) => Err(format!("stream record of unknown version {version}")),
+        None => Err("stream record is empty".into()),
+    }
+}
+
+/// The account of a stream, by its record; `None` if it cannot be read.
+pub(crate) fn record_account(record: &[u8]) -> Option<&str> {
+    split_record(record).ok().and_then(|(account, _)| core::str::from_utf8(account).ok())
 }
 
 #[cfg(test)]
@@ -751,10 +773,23 @@ mod tests {
         )
         .unwrap();
         let created = Timestamp(1_795_456_083_344_606_296);
-        let record = config.record(created);
-        assert_eq!(record.first(), Some(&1));
-        assert_eq!(StreamConfig::from_record(&record), Ok((config, created)));
-        for bad in [&b""[..], b"\x02{}", b"\x01", b"\x01{", b"\x01{\"created\":\"x\"}"] {
+        let record = config.record(created, "AB");
+        assert_eq!(record.get(..6), Some(&b"\x02\x02\0AB{"[..]));
+        assert_eq!(record_account(&record), Some("AB"));
+        assert_eq!(StreamConfig::from_record(&record), Ok((config.clone(), created)));
+        let before = [&[1], &record[5..]].concat();
+        assert_eq!(record_account(&before), Some("$G"), "records without an account");
+        assert_eq!(StreamConfig::from_record(&before), Ok((config, created)));
+        let bad: [&[u8]; 7] = [
+            b"",
+            b"\x03{}",
+            b"\x02\x02\0A",
+            b"\x02\x02",
+            b"\x01",
+            b"\x01{",
+            b"\x01{\"created\":\"x\"}",
+        ];
+        for bad in bad {
             assert!(StreamConfig::from_record(bad).is_err(), "{bad:?}");
         }
     }

@@ -108,6 +108,7 @@ impl JetStream {
             expire: Expire::default(),
         };
         self.streams.insert(id, stream);
+        self.shared.note_stream(true);
         self.configure_stream(id, config, host);
     }
 
@@ -121,6 +122,7 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let old = core::mem::replace(&mut stream.config, config);
         let new = &stream.config;
+        self.shared.note_reserved(stream.memory, old.max_bytes, new.max_bytes);
         for gone in old.subjects.iter().filter(|subject| !new.subjects.contains(subject)) {
             host.unsubscribe(gone.as_bytes(), Target::Stream(id));
         }
@@ -144,7 +146,9 @@ impl JetStream {
         self.configure_stream(id, bare, host);
         let Some(stream) = self.streams.remove(&id) else { return };
         self.names.remove(&stream.name);
-        self.tail_bytes = self.tail_bytes.saturating_sub(stream.tail.bytes());
+        self.shared.note_stream(false);
+        self.shared.note_tail(stream.tail.bytes(), 0);
+        self.shared.note_used(stream.memory, stream.state.bytes, 0);
         let used = self.usage.of(stream.memory);
         *used = used.saturating_sub(stream.state.bytes);
         if let Some(due) = stream.expire.due {
