@@ -56,6 +56,23 @@ pub const CLOSED_CLIENTS_MAX: usize = 10_000;
 pub const CLOSED_BYTES_MAX: usize = 1024 * 1024;
 /// What is kept of each text a closed connection gave of itself, in bytes.
 pub const CLOSED_TEXT_BYTES_MAX: usize = 128;
+// --- Permissions and sign-in ---
+
+/// Subjects of one connection whose permission is remembered, where finding it takes long.
+/// All are forgotten when there are more.
+pub const VERDICTS_LEN: usize = 128;
+/// Longest subject remembered there, in bytes.
+pub const VERDICT_SUBJECT_BYTES_MAX: usize = 256;
+/// Replies one connection may publish to because it received them (`allow_responses`). Over
+/// it the older half is forgotten, so that late answers are refused.
+pub const REPLY_GRANTS_MAX: usize = 65_536;
+/// Longest reply granted, in bytes. A longer one cannot be answered.
+pub const REPLY_BYTES_MAX: usize = 1024;
+/// Grants that are over are looked for after so many new ones, or after
+/// [`REPLY_PRUNE_INTERVAL`].
+pub const REPLY_PRUNE_LEN: usize = 4096;
+/// See [`REPLY_PRUNE_LEN`].
+pub const REPLY_PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
 // --- Leaf nodes ---
 

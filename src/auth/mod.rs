@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
+pub mod access;
 pub mod account;
 pub mod certificate;
 pub mod creds;
