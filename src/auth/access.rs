@@ -17,8 +17,8 @@ use hashbrown::HashMap;
 
 use super::permissions::{Policy, Responses};
 use crate::limits::{
-    REPLY_BYTES_MAX, REPLY_GRANTS_MAX, REPLY_PRUNE_INTERVAL, REPLY_PRUNE_LEN, VERDICTS_LEN,
-    VERDICT_SUBJECT_BYTES_MAX,
+    REPLY_BYTES_MAX, REPLY_GRANTS_MAX, REPLY_PRUNE_INTERVAL, REPLY_PRUNE_LEN,
+    VERDICT_SUBJECT_BYTES_MAX, VERDICTS_LEN,
 };
 use crate::time::Instant;
 
@@ -170,8 +170,7 @@ impl Replies {
             }
         }
         self.since_pruned += 1;
-        if self.since_pruned >= REPLY_PRUNE_LEN
-            || now.since(self.pruned_at) >= REPLY_PRUNE_INTERVAL
+        if self.since_pruned >= REPLY_PRUNE_LEN || now.since(self.pruned_at) >= REPLY_PRUNE_INTERVAL
         {
             self.prune(now);
         }

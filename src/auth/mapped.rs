@@ -152,10 +152,7 @@ mod tests {
     use super::*;
 
     fn attributes(parts: &[(&str, &str)]) -> Vec<Rdn> {
-        parts
-            .iter()
-            .map(|(kind, value)| alloc::vec![((*kind).into(), (*value).into())])
-            .collect()
+        parts.iter().map(|(kind, value)| alloc::vec![((*kind).into(), (*value).into())]).collect()
     }
 
     fn device() -> Certificate {
@@ -172,7 +169,10 @@ mod tests {
         for (users, expected) in [
             (&["device.acme.com", "a@acme.com"][..], Some("a@acme.com")),
             (&["spiffe://acme/device", "device.acme.com"], Some("device.acme.com")),
-            (&["spiffe://acme/device", "CN=device,OU=Eng,O=Acme,C=US"], Some("spiffe://acme/device")),
+            (
+                &["spiffe://acme/device", "CN=device,OU=Eng,O=Acme,C=US"],
+                Some("spiffe://acme/device"),
+            ),
             (&["CN=device,OU=Eng,O=Acme,C=US"], Some("CN=device,OU=Eng,O=Acme,C=US")),
             (&["o=Acme, cn=device, c=US, ou=Eng"], Some("o=Acme, cn=device, c=US, ou=Eng")),
             (

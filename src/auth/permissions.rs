@@ -227,8 +227,7 @@ impl List {
             Strictness::Lax => matches(subject, entry),
         };
         if !queue.is_empty() {
-            let mut named =
-                self.queues.iter().filter(|entry| covers(&entry.subject)).peekable();
+            let mut named = self.queues.iter().filter(|entry| covers(&entry.subject)).peekable();
             if named.peek().is_some() {
                 return named.any(|entry| entry.is_for(queue));
             }

@@ -10,7 +10,7 @@
 //!   is no password: whoever sends one is refused.
 //! - What is refused says why to the operator only.
 //!
-//! Source: NATS docs, "Authentication", "NKeys", "Authorization"; order as nats-server 2.15.1.
+//! Source: NATS docs, "Authentication", "nkeys", "Authorization"; order as nats-server 2.15.1.
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use super::Secret;
 use super::account::GLOBAL;
-use super::certificate::PeerCertificate;
+use super::certificate::Certificate;
 use super::nkey::{KeyKind, PublicKey};
 use super::permissions::{Permissions, Policy, Strictness};
 use super::user::{ConnectionType, Login, User};
@@ -72,7 +72,7 @@ pub struct Peer<'a> {
     /// How it connected.
     pub connection: ConnectionType,
     /// Its certificate, where the listener takes users from certificates.
-    pub certificate: Option<&'a PeerCertificate>,
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// Somebody who may sign in.
@@ -242,9 +242,9 @@ impl Directory {
         let no_auth = match options.no_auth_user {
             Some(name) if by_nkey.contains_key(&name) => Some(NoAuth::Nkey(name)),
             Some(name) => Some(NoAuth::Name(name)),
-            None => options
-                .only_system_users
-                .then(|| NoAuth::Hidden(global(Who::User(hidden.into())))),
+            None => {
+                options.only_system_users.then(|| NoAuth::Hidden(global(Who::User(hidden.into()))))
+            }
         };
         Self {
             hides_auth_required: matches!(no_auth, Some(NoAuth::Name(_) | NoAuth::Nkey(_))),
@@ -322,9 +322,7 @@ impl Directory {
             return compare(identity, token, credentials.token);
         }
         match &self.single {
-            Some((identity, password))
-                if matches!(&identity.who, Who::User(name) if name == credentials.user) =>
-            {
+            Some((identity, password)) if matches!(&identity.who, Who::User(name) if name == credentials.user) => {
                 compare(identity, password, credentials.password)
             }
             _ => Verdict::Refused(Refusal::Unknown),
@@ -346,12 +344,7 @@ impl Directory {
         if trusted && !peer.nonce.is_empty() { Ok(true) } else { Err(Refusal::ProxyNotTrusted) }
     }
 
-    fn user(
-        &self,
-        credentials: &Credentials<'_>,
-        peer: &Peer<'_>,
-        through_proxy: bool,
-    ) -> Verdict {
+    fn user(&self, credentials: &Credentials<'_>, peer: &Peer<'_>, through_proxy: bool) -> Verdict {
         let anonymous = credentials.user.is_empty()
             && credentials.password.expose().is_empty()
             && credentials.token.expose().is_empty();
@@ -361,10 +354,10 @@ impl Directory {
             (self.by_nkey.get(credentials.nkey), false, false)
         } else if let Some(certificate) = peer.certificate {
             let names = self.by_name.keys().map(String::as_str);
-            match certificate.user(names).and_then(|name| self.by_name.get(name)) {
+            match certificate.user(&names).and_then(|name| self.by_name.get(name)) {
                 Some(known) => (Some(known), true, false),
                 None => {
-                    let subject = certificate.subject_text();
+                    let subject = certificate.subject_as_go();
                     return Verdict::Refused(Refusal::CertificateUnknown(subject));
                 }
             }
@@ -527,10 +520,11 @@ mod tests {
         nkey: String,
         signature: String,
         proxy: String,
-        certificate: Option<PeerCertificate>,
+        certificate: Option<Certificate>,
         no_nonce: bool,
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "claims are written where they are used")]
     fn sign_in(options: &SignInOptions, claim: Claim) -> Result<Who, Refusal> {
         let directory = Directory::new(options.clone(), "nats-hidden");
         let credentials = Credentials {
@@ -557,6 +551,7 @@ mod tests {
         SignInOptions { users, ..SignInOptions::default() }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what may be refused")]
     fn name(name: &str) -> Result<Who, Refusal> {
         Ok(Who::User(name.into()))
     }
@@ -655,7 +650,8 @@ mod tests {
         options.no_auth_user = Some("u".into());
         let claim = |user, password, token| Claim { user, password, token, ..Claim::default() };
         assert_eq!(sign_in(&options, claim("", "", "")), name("u"));
-        for claim in [claim("v", "", ""), claim("", "p", ""), claim("", "", "t"), claim("u", "", "")]
+        for claim in
+            [claim("v", "", ""), claim("", "p", ""), claim("", "", "t"), claim("u", "", "")]
         {
             assert_eq!(sign_in(&options, claim), UNKNOWN);
         }
@@ -698,14 +694,10 @@ mod tests {
             ..users(vec![user("a@acme.com", None), user("u", Some("p"))])
         };
         let certificate = |email: &str| {
-            Some(PeerCertificate { emails: vec![email.into()], ..PeerCertificate::default() })
+            Some(Certificate { emails: vec![email.into()], ..Certificate::default() })
         };
-        let claim = |user, password, certificate| Claim {
-            user,
-            password,
-            certificate,
-            ..Claim::default()
-        };
+        let claim =
+            |user, password, certificate| Claim { user, password, certificate, ..Claim::default() };
         let mapped = certificate("a@acme.com");
         assert_eq!(sign_in(&options, claim("", "", mapped.clone())), name("a@acme.com"));
         assert_eq!(sign_in(&options, claim("u", "", mapped.clone())), name("a@acme.com"));
