@@ -161,6 +161,7 @@ mod tests {
             dns_names: alloc::vec!["device.acme.com".into()],
             uris: alloc::vec!["spiffe://acme/device".into()],
             subject: attributes(&[("C", "US"), ("O", "Acme"), ("OU", "Eng"), ("CN", "device")]),
+            ..Certificate::default()
         }
     }
 
