@@ -128,7 +128,8 @@ pub struct Interest {
     /// The entry found last: a publisher mostly stays on its subject.
     hot: Option<Cached>,
     /// Hashes of subjects seen once: only one seen again is worth a cache entry, so that
-    /// inboxes used for a single reply do not push out what is hot.
+    /// inboxes used for a single reply do not push out what is hot. Empty until the first
+    /// one: an account that nobody uses costs next to nothing.
     seen_once: Box<[u32]>,
     scratch: Matches,
 }
@@ -166,7 +167,7 @@ impl Interest {
             cache: HashTable::new(),
             cache_generation: 0,
             hot: None,
-            seen_once: alloc::vec![0; SEEN_ONCE_LEN].into_boxed_slice(),
+            seen_once: Box::default(),
             scratch: Matches::default(),
         }
     }
@@ -260,7 +261,13 @@ impl Interest {
         }
         let mut matches = core::mem::take(&mut self.scratch);
         matches.clear();
+        if self.is_empty() {
+            return Found::Fresh(matches);
+        }
         self.collect(subject, &mut matches);
+        if self.seen_once.is_empty() {
+            self.seen_once = alloc::vec![0; SEEN_ONCE_LEN].into_boxed_slice();
+        }
         // Truncation is the point: 32 bits of the hash tell subjects apart well enough.
         let print = (hash >> 32) as u32 | 1;
         #[expect(clippy::cast_possible_truncation, reason = "reduced by the modulus")]
@@ -299,6 +306,10 @@ impl Interest {
             }
         }
         self.nodes.get(at as usize).map_or((&[], &[]), |node| (&node.plain, &node.queues))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nodes.get(ROOT as usize).is_none_or(Node::is_unused)
     }
 
     fn collect(&self, subject: &[u8], matches: &mut Matches) {
