@@ -149,6 +149,22 @@ impl Timestamp {
         )
     }
 
+    /// Its parts in UTC.
+    pub fn civil(self) -> Civil {
+        let seconds = self.0.div_euclid(NANOS_PER_SEC);
+        let (year, month, day) = civil_from_days(seconds.div_euclid(SECS_PER_DAY));
+        let time = seconds.rem_euclid(SECS_PER_DAY);
+        Civil {
+            year,
+            month,
+            day,
+            hour: time / 3600,
+            minute: time / 60 % 60,
+            second: time % 60,
+            nanos: self.0.rem_euclid(NANOS_PER_SEC),
+        }
+    }
+
     /// RFC 3339 in UTC, trailing zeros of the fraction dropped, as Go's `RFC3339Nano`.
     /// `Timestamp(0)` gives the zero time of Go.
     pub fn rfc3339(self) -> String {
@@ -159,16 +175,31 @@ impl Timestamp {
     }
 }
 
+/// A date and a time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Civil {
+    /// 1678 to 2262.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: i64,
+    /// 1 to 31.
+    pub day: i64,
+    /// 0 to 23.
+    pub hour: i64,
+    /// 0 to 59.
+    pub minute: i64,
+    /// 0 to 59.
+    pub second: i64,
+    /// Below 1,000,000,000.
+    pub nanos: i64,
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
             return f.write_str(Self::ZERO_TEXT);
         }
-        let seconds = self.0.div_euclid(NANOS_PER_SEC);
-        let fraction = self.0.rem_euclid(NANOS_PER_SEC);
-        let (year, month, day) = civil_from_days(seconds.div_euclid(SECS_PER_DAY));
-        let time = seconds.rem_euclid(SECS_PER_DAY);
-        let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+        let Civil { year, month, day, hour, minute, second, nanos: fraction } = self.civil();
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
         if fraction != 0 {
             let (mut digits, mut width) = (fraction, 9);
@@ -245,7 +276,8 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-fn days_in_month(year: i64, month: u8) -> u8 {
+/// The last day of a month, 1 to 12, of any year.
+pub fn days_in_month(year: i64, month: u8) -> u8 {
     match month {
         2 if is_leap(year) => 29,
         2 => 28,

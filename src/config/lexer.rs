@@ -524,12 +524,20 @@ fn multiplier(suffix: &str) -> Option<i64> {
 /// Is this a whole date in the one form the language has?
 fn is_date(text: &str) -> bool {
     const SHAPE: &str = "dddd-dd-ddTdd:dd:ddZ";
-    text.len() == SHAPE.len()
+    let fits = text.len() == SHAPE.len()
         && text.chars().zip(SHAPE.chars()).all(|(c, shape)| match shape {
             'd' => c.is_ascii_digit(),
             sign => c == sign,
-        })
-        && text.parse::<jiff::Timestamp>().is_ok()
+        });
+    let part = |from: usize, to: usize| -> Option<u8> { text.get(from..to)?.parse().ok() };
+    let parts = || {
+        let year: i64 = text.get(0..4)?.parse().ok()?;
+        let (month, day) = (part(5, 7)?, part(8, 10)?);
+        let day_exists = (1..=12).contains(&month)
+            && (1..=crate::time::days_in_month(year, month)).contains(&day);
+        Some(day_exists && part(11, 13)? < 24 && part(14, 16)? < 60 && part(17, 19)? < 60)
+    };
+    fits && parts() == Some(true)
 }
 
 #[cfg(test)]
@@ -585,7 +593,11 @@ mod tests {
         for source in ["-", "-a", "1.", "1.5k", "-5s", ".5", "1-2", "2006-01-02", "--5"] {
             assert!(value(source).is_err(), "{source}");
         }
-        assert!(value("2006-13-02T15:04:05Z").is_err());
+        for source in ["2006-13-02T15:04:05Z", "2026-02-29T00:00:00Z", "2026-01-01T00:00:60Z"] {
+            assert!(value(source).is_err(), "{source}");
+        }
+        assert!(matches!(value("2024-02-29T23:59:59Z"), Ok(ValueToken::Date(_))));
+        assert!(matches!(value("9999-12-31T23:59:59Z"), Ok(ValueToken::Date(_))));
         assert!(matches!(value("2006-01-02T15:04:05Z"), Ok(ValueToken::Date(_))));
         assert_eq!(value("1.5"), Ok(ValueToken::Float(1.5)));
     }

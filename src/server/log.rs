@@ -18,8 +18,8 @@
 //!
 //! Source: the log of nats-server 2.15.
 
+use super::zone::Zone;
 use crate::time::Timestamp;
-use jiff::tz::TimeZone;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -121,7 +121,7 @@ pub struct Log {
     file: Option<File>,
     coloured: bool,
     pid: u32,
-    zone: TimeZone,
+    zone: Zone,
     folds: Vec<Fold>,
     lines_lost: u64,
     /// Kept between lines for its capacity.
@@ -152,7 +152,7 @@ impl Log {
     pub fn open(options: LogOptions) -> Result<Self, String> {
         let file = options.file.as_deref().map(open_file).transpose()?;
         let coloured = file.is_none() && io::stderr().is_terminal();
-        let zone = if options.utc { TimeZone::UTC } else { TimeZone::system() };
+        let zone = if options.utc { Zone::UTC } else { Zone::local() };
         Ok(Self {
             options,
             file,
@@ -305,20 +305,18 @@ impl Log {
         line.clear();
         // Writing into a String cannot fail.
         let _ = write!(line, "[{}] ", self.pid);
-        if self.options.time
-            && let Ok(instant) = jiff::Timestamp::from_nanosecond(i128::from(now.0))
-        {
-            let at = self.zone.to_datetime(instant);
+        if self.options.time {
+            let at = self.zone.shift(now).civil();
             let _ = write!(
                 line,
                 "{:04}/{:02}/{:02} {:02}:{:02}:{:02}.{:06} ",
-                at.year(),
-                at.month(),
-                at.day(),
-                at.hour(),
-                at.minute(),
-                at.second(),
-                at.subsec_nanosecond() / 1000
+                at.year,
+                at.month,
+                at.day,
+                at.hour,
+                at.minute,
+                at.second,
+                at.nanos / 1000
             );
         }
         let _ = if self.coloured {

@@ -5,3 +5,4 @@ pub mod cli;
 pub mod log;
 pub mod run;
 pub mod start;
+pub mod zone;
