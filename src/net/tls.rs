@@ -3,6 +3,7 @@
 //! Owns the rustls configuration made from a `tls {}` block. Does not own sessions
 //! ([`super::socket`]).
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,19 +16,64 @@ use crate::config::TlsClientConfig;
 
 /// Makes TLS sessions of one remote.
 #[derive(Clone, Debug)]
-pub struct TlsClient(Arc<ClientConfig>);
+pub struct TlsClient {
+    /// Made at the first session where there is no `tls {}` block to check: the system's
+    /// roots cost time and memory that a remote without TLS need not spend.
+    config: OnceCell<Trusting>,
+}
+
+/// A configuration, and whether it trusts anybody.
+#[derive(Clone, Debug)]
+struct Trusting {
+    config: Arc<ClientConfig>,
+    has_roots: bool,
+}
 
 impl TlsClient {
-    /// Reads the files a `tls {}` block names. Without `ca_file` the web's usual roots are
-    /// trusted.
+    /// Reads the files a `tls {}` block names. Without `ca_file` the roots of the system are
+    /// trusted, as by nats-server, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     ///
     /// # Errors
     /// A text that names the file and what is wrong with it.
     pub fn new(tls: Option<&TlsClientConfig>) -> Result<Self, String> {
+        let config = OnceCell::new();
+        if let Some(tls) = tls {
+            // It was empty.
+            let _ = config.set(Trusting::new(Some(tls))?);
+        }
+        Ok(Self { config })
+    }
+
+    /// A session with the server called `name`, a host name or an address.
+    ///
+    /// # Errors
+    /// `name` can be neither, or there is no root that the server's certificate could lead to.
+    pub fn session(&self, name: &str) -> Result<ClientConnection, String> {
+        let trusting = match self.config.get() {
+            Some(trusting) => trusting.clone(),
+            None => {
+                let trusting = Trusting::new(None)?;
+                self.config.get_or_init(|| trusting).clone()
+            }
+        };
+        if !trusting.has_roots {
+            return Err("this system has no list of certificate authorities; install its \
+                        package ca-certificates, or name a file in ca_file"
+                .into());
+        }
+        let server = ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("{name:?} cannot be the name of a TLS server"))?;
+        ClientConnection::new(trusting.config, server).map_err(|error| error.to_string())
+    }
+}
+
+impl Trusting {
+    fn new(tls: Option<&TlsClientConfig>) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
+        let is_insecure = tls.is_some_and(|tls| tls.insecure);
         let mut roots = RootCertStore::empty();
         match tls.and_then(|tls| tls.ca_file.as_deref()) {
             Some(path) => {
@@ -37,9 +83,14 @@ impl TlsClient {
                         .map_err(|error| format!("ca_file {}: {error}", path.display()))?;
                 }
             }
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            None if is_insecure => {}
+            // Some that cannot be read, or are of an unknown kind, must not stop the others.
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
         }
-        let builder = if tls.is_some_and(|tls| tls.insecure) {
+        let has_roots = is_insecure || !roots.is_empty();
+        let builder = if is_insecure {
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(insecure::AcceptAny(provider)))
@@ -58,17 +109,7 @@ impl TlsClient {
                     .map_err(|error| format!("cert_file {}: {error}", cert.display()))?
             }
         };
-        Ok(Self(Arc::new(config)))
-    }
-
-    /// A session with the server called `name`, a host name or an address.
-    ///
-    /// # Errors
-    /// `name` can be neither.
-    pub fn session(&self, name: &str) -> Result<ClientConnection, String> {
-        let server = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("{name:?} cannot be the name of a TLS server"))?;
-        ClientConnection::new(self.0.clone(), server).map_err(|error| error.to_string())
+        Ok(Self { config: Arc::new(config), has_roots })
     }
 }
 

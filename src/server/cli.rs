@@ -679,7 +679,7 @@ TLS of an uplink is set in the configuration file:
     leafnodes { remotes: [ {
         url: \"tls://hub.example.com:7422\"
         tls {
-            ca_file:   \"ca.pem\"         authority to trust instead of the built-in ones
+            ca_file:   \"ca.pem\"         authority to trust instead of the system's
             cert_file: \"cert.pem\"       our certificate, where the hub asks for one
             key_file:  \"key.pem\"
         }
