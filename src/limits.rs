@@ -45,6 +45,15 @@ pub const MATCH_CACHE_LEN: usize = 1024;
 
 /// Accounts of one server. More are a configuration error.
 pub const ACCOUNTS_MAX: usize = 16_384;
+/// From SIGUSR2 to the close of the first client. Config: `lame_duck_grace_period`.
+pub const LAME_DUCK_GRACE: Duration = Duration::from_secs(10);
+/// From SIGUSR2 to the close of the last client. Config: `lame_duck_duration`.
+pub const LAME_DUCK_DURATION: Duration = Duration::from_mins(2);
+/// Bytes of trace lines that wait to be printed; further lines are counted, and the count is
+/// printed.
+pub const TRACE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one operation shown in a trace line. Config: `max_traced_msg_len` may say less.
+pub const TRACED_BYTES_MAX: usize = 16 * 1024;
 
 // A control line must fit the buffer whole, or the parser could never finish it.
 const _: () = assert!(CONTROL_LINE_BYTES_MAX + 16 <= READ_BUFFER_BYTES_MIN);

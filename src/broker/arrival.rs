@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use super::conn::{Client, CloseReason, Conn, Kind};
 use super::connect::{InfoFor, write_info};
+use super::lame_duck::LameDuck;
 use super::options::Auth;
 use super::{Broker, Notice, client};
 use crate::auth::Secret;
@@ -111,6 +112,7 @@ impl Broker {
     pub fn accept_at(&mut self, now: Now, peer: &str, door: Door) -> ConnId {
         self.core.now = now;
         let id = self.add_conn(now, Kind::Client(Client::new(peer, door)));
+        self.core.log_opened(id.index);
         match door {
             Door::WebSocket => {}
             Door::InfoLast => self.admit(id.index),
@@ -214,7 +216,7 @@ impl Broker {
             client_ip: &ip,
             account: None,
             max_payload: self.core.options.max_payload,
-            ldm: self.ldm,
+            ldm: self.lame_duck != LameDuck::Off,
             door: client.door,
         };
         let options = core::mem::take(&mut self.core.options);
@@ -225,7 +227,10 @@ impl Broker {
     /// Refuses a client beyond `max_connections`.
     fn admit(&mut self, index: u32) {
         if self.core.clients > self.core.options.max_connections {
-            self.core.fail(index, "maximum connections exceeded", CloseReason::MaximumConnections);
+            let text = "maximum connections exceeded";
+            self.core.error(index, text);
+            self.core.complain(index, text);
+            self.core.close(index, CloseReason::MaximumConnections, true);
         }
     }
 

@@ -13,6 +13,7 @@ use super::conn::{CloseReason, Conn, Receiver};
 use super::connect::{InfoFor, write_info};
 use super::core::Origin;
 use super::interest::SubId;
+use super::lame_duck::LameDuck;
 use super::options::Auth;
 use super::{Broker, PubMsg};
 use crate::id::AccountId;
@@ -30,7 +31,7 @@ impl Broker {
             && !matches!(self.core.options.auth, Auth::Anyone)
             && !matches!(op, ClientOp::Connect(_))
         {
-            self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
+            self.reject(index);
             return false;
         }
         match op {
@@ -61,26 +62,51 @@ impl Broker {
             }
             ClientOp::Connect(json) => self.client_connect(index, json),
             ClientOp::Ignored => {}
-            ClientOp::Err(_) => self.core.close(index, CloseReason::ParseError, true),
+            ClientOp::Err(text) => {
+                self.core.complain(index, &format!("Client Error {}", shown(text)));
+                self.core.close(index, CloseReason::ParseError, true);
+            }
         }
         self.core.conn(index).is_some_and(|conn| !conn.closing)
     }
 
     /// Bytes that are no operation.
-    pub(super) fn client_parse_error(&mut self, index: u32, error: ParseError) {
+    pub(super) fn client_parse_error(&mut self, index: u32, bytes: &[u8], error: ParseError) {
         let core = &mut self.core;
         match error {
             ParseError::UnknownOperation => {
-                core.fail(index, "Unknown Protocol Operation", CloseReason::ProtocolViolation);
+                core.error(index, "Unknown Protocol Operation");
+                core.log_parse_error(index, bytes, error);
+                core.close(index, CloseReason::ProtocolViolation, true);
             }
-            ParseError::BadArguments => core.close(index, CloseReason::ProtocolViolation, true),
+            ParseError::BadArguments => {
+                core.log_parse_error(index, bytes, error);
+                core.close(index, CloseReason::ProtocolViolation, true);
+            }
             ParseError::ControlLineTooLong => {
                 core.fail(index, "maximum control line exceeded", CloseReason::MaximumControlLine);
+                core.log_parse_error(index, bytes, error);
             }
             ParseError::PayloadTooLarge => {
+                core.log_parse_error(index, bytes, error);
                 core.fail(index, "Maximum Payload Violation", CloseReason::MaximumPayload);
             }
         }
+    }
+
+    /// Somebody who may not come in. The log says who, as nats-server's.
+    fn reject(&mut self, index: u32) {
+        let Some(client) = self.core.conn(index).and_then(Conn::client) else { return };
+        let connect = &client.connect;
+        let who = if !connect.user.is_empty() {
+            format!(" - User {}", quoted(connect.user.as_bytes()))
+        } else if !connect.auth_token.is_empty() {
+            String::from(" - Token \"[REDACTED]\"")
+        } else {
+            String::new()
+        };
+        self.core.complain(index, &format!("authentication error{who}"));
+        self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
     }
 
     fn heard(&mut self, now: Now, index: u32) {
@@ -104,7 +130,8 @@ impl Broker {
         let again = client.flags.connected;
         client.connect_by = None;
         if client.connect.merge(json).is_err() {
-            self.core.close(index, CloseReason::ParseError, true);
+            self.core.complain(index, "CONNECT is no JSON object, or a member has the wrong type");
+            self.core.close(index, CloseReason::ProtocolViolation, true);
             return;
         }
         let connect = &client.connect;
@@ -140,20 +167,28 @@ impl Broker {
                 self.core.remove_sub(sub);
             }
         }
-        if !authorized {
-            self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
+        let refused = if !authorized {
+            return self.reject(index);
         } else if let Err(error) = self.core.bind_account(index, AccountId::GLOBAL) {
-            self.core.fail(index, error.wire_text(), error.reason());
+            Some((error.wire_text(), error.reason()))
         } else if !(0..=1).contains(&protocol) {
-            self.core.fail(index, "invalid client protocol", CloseReason::BadClientProtocolVersion);
+            Some(("invalid client protocol", CloseReason::BadClientProtocolVersion))
         } else if no_responders && !headers {
-            self.core.fail(
-                index,
-                "no responders requires headers support",
-                CloseReason::NoRespondersRequiresHeaders,
-            );
-        } else if verbose {
+            let text = "no responders requires headers support";
+            Some((text, CloseReason::NoRespondersRequiresHeaders))
+        } else {
+            None
+        };
+        if let Some((text, reason)) = refused {
+            self.core.fail(index, text, reason);
+            self.core.complain(index, text);
+            return;
+        }
+        if verbose {
             self.core.send(index, b"+OK\r\n");
+        }
+        if let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut) {
+            client.flags.signed_in = true;
         }
     }
 
@@ -173,7 +208,7 @@ impl Broker {
                     client_ip: &ip,
                     account: name.as_deref().map(|name| (name, account == AccountId::SYSTEM)),
                     max_payload,
-                    ldm: self.ldm,
+                    ldm: self.lame_duck != LameDuck::Off,
                     door,
                 };
                 self.core.send_with(index, |out| write_info(out, &options, to));
@@ -197,9 +232,16 @@ impl Broker {
                 quoted(subject)
             );
             self.core.error(index, &text);
+            let text = format!(
+                "Subscription Violation Too Many Tokens - Subject {}, SID {}",
+                quoted(subject),
+                shown(sid)
+            );
+            self.core.complain(index, &text);
             return;
         }
         if max_subs > 0 && client.sids.len() >= max_subs {
+            self.core.complain(index, "maximum subscriptions exceeded");
             self.core.error(index, "maximum subscriptions exceeded");
             return;
         }
@@ -210,6 +252,13 @@ impl Broker {
                 quoted(queue)
             );
             self.core.error(index, &text);
+            let text = format!(
+                "Subscription Violation - Subject {}, Queue: {}, SID {}",
+                quoted(subject),
+                quoted(queue),
+                shown(sid)
+            );
+            self.core.complain(index, &text);
             return;
         }
         let subs = &self.core.subs;
@@ -280,11 +329,13 @@ impl Broker {
         if !reply.is_empty() && is_reserved_reply(reply) {
             let text = format!("Permissions Violation for Publish with Reply of {}", quoted(reply));
             self.core.error(index, &text);
+            self.core.complain(index, &format!("Publish Violation - Reply {}", quoted(reply)));
             return;
         }
         if is_reserved_subject(subject) {
             let text = format!("Permissions Violation for Publish to {}", quoted(subject));
             self.core.error(index, &text);
+            self.core.complain(index, &format!("Publish Violation - Subject {}", quoted(subject)));
             return;
         }
         if flags.pedantic && !subject::is_valid_literal(subject) {
@@ -309,13 +360,17 @@ impl Broker {
         if let Some(client) = conn.client_mut()
             && client.connect_by.is_some_and(|at| at <= now.instant)
         {
-            self.core.fail(index, "Authentication Timeout", CloseReason::AuthenticationTimeout);
+            self.core.error(index, "Authentication Timeout");
+            self.core.debug(index, "Authentication Timeout");
+            self.core.close(index, CloseReason::AuthenticationTimeout, true);
             return;
         }
         if conn.ping_at > now.instant {
             return;
         }
         conn.ping_at = now.instant + interval;
+        self.core.debug(index, "Client Ping Timer");
+        let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
         // The first PING, out as soon as a client is settled, measures the round trip; after
         // it a client that is heard needs none.
         let quiet = now.instant.since(conn.heard_at) >= interval;
@@ -324,6 +379,7 @@ impl Broker {
             return;
         }
         if conn.pings_out >= ping_max {
+            self.core.debug(index, "Stale Client Connection - Closing");
             self.core.fail(index, "Stale Connection", CloseReason::StaleConnection);
             return;
         }
@@ -372,6 +428,11 @@ fn is_reserved_subject(subject: &[u8]) -> bool {
         Some(b'$') => subject.starts_with(b"$GR.") || subject.starts_with(b"$NRG."),
         _ => false,
     }
+}
+
+/// What a peer sent, for a log line; at most 256 bytes.
+fn shown(text: &[u8]) -> alloc::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(text.get(..256).unwrap_or(text))
 }
 
 /// `text` in double quotes, escaped as Go's `%q` does it.

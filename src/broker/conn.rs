@@ -174,6 +174,8 @@ pub(super) struct Flags {
     pub(super) no_responders: bool,
     /// CONNECT was seen.
     pub(super) connected: bool,
+    /// It is who it says it is: log lines name it so.
+    pub(super) signed_in: bool,
     /// The INFO that follows the first PONG was sent, or never will be.
     pub(super) told_connect_info: bool,
 }
@@ -188,6 +190,7 @@ impl Client {
             headers: false,
             no_responders: false,
             connected: false,
+            signed_in: false,
             told_connect_info: false,
         };
         Self {

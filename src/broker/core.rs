@@ -11,7 +11,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -24,6 +23,7 @@ use super::interest::SubId;
 use super::leaf::LeafHits;
 use super::options::Options;
 use super::outbox::Pool;
+use super::trace::Trace;
 use super::view::Past;
 use super::{Notice, Output};
 use crate::id::{AccountId, ConnId, Rng};
@@ -102,6 +102,7 @@ pub(super) struct Core {
     pub(super) pressure: (usize, ConnId),
     scratch: Vec<u8>,
     pub(super) past: Past,
+    pub(super) trace: Trace,
 }
 
 impl Core {
@@ -110,6 +111,7 @@ impl Core {
         let hash_seed = rng.next_u64();
         let accounts = account::build(&options, hash_seed);
         Self {
+            trace: Trace::new(options.logging),
             options,
             accounts,
             conns: Slab::new(),
@@ -173,6 +175,7 @@ impl Core {
         if conn.closing {
             return;
         }
+        let before = conn.outbox.len();
         write(conn.outbox.tail(&mut self.pool));
         if !conn.dirty {
             conn.dirty = true;
@@ -180,14 +183,8 @@ impl Core {
         }
         let waiting = conn.outbox.len();
         self.pressure = self.pressure.max((waiting, conn.id));
-        if waiting > DELIVERY_BACKLOG_BYTES {
-            if !conn.backlogged {
-                conn.backlogged = true;
-                self.backlogged += 1;
-            }
-            if waiting > self.options.max_pending {
-                self.close(index, CloseReason::SlowConsumerPendingBytes, false);
-            }
+        if waiting > self.trace.watch_above {
+            self.watch_sent(index, before, waiting);
         }
     }
 
@@ -230,6 +227,7 @@ impl Core {
         conn.closing = true;
         conn.partial = Vec::new();
         self.note_closing(index, reason);
+        self.log_closing(index, reason);
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if conn.backlogged {
             conn.backlogged = false;
@@ -248,23 +246,9 @@ impl Core {
             if let Some(account) = self.account_mut(account) {
                 account.slow_consumers += 1;
             }
-            let text = alloc::format!("{} - {}", self.conn_name(index), reason.text());
-            self.outputs.push_back(Output::Notice(Notice::warn(text)));
         }
         self.outputs.push_back(Output::Close { conn: id, flush, reason });
         self.drop_interest_of(index);
-    }
-
-    /// `host:port - cid:N`, as nats-server begins log lines about a connection.
-    pub(super) fn conn_name(&self, index: u32) -> String {
-        match self.conn(index) {
-            Some(Conn { kind: Kind::Client(client), cid, .. }) => {
-                let kind = if client.is_web_socket() { "wid" } else { "cid" };
-                alloc::format!("{} - {kind}:{cid}", client.log_peer())
-            }
-            Some(Conn { kind: Kind::Leaf(_), cid, .. }) => alloc::format!("lid:{cid}"),
-            None => String::new(),
-        }
     }
 
     fn drop_interest_of(&mut self, index: u32) {
@@ -280,10 +264,9 @@ impl Core {
 
     /// Forgets a connection; the shell has closed its socket.
     pub(super) fn remove_conn(&mut self, id: ConnId) {
-        if self.conn(id.index).is_none_or(|conn| conn.id != id) {
-            return;
-        }
-        if self.conn(id.index).is_some_and(|conn| !conn.closing) {
+        let Some(conn) = self.conn(id.index).filter(|conn| conn.id == id) else { return };
+        if !conn.closing {
+            self.log_closing(id.index, CloseReason::ClientClosed);
             self.note_closing(id.index, CloseReason::ClientClosed);
         }
         self.note_closed(id.index);
@@ -336,6 +319,7 @@ impl Core {
 
     /// Removes a subscription. The client's `sids` must not hold it any more.
     pub(super) fn remove_sub(&mut self, id: SubId) {
+        self.trace_ended(id);
         let Some(sub) = self.subs.try_remove(id.0 as usize) else { return };
         if let Some(account) = self.account_mut(sub.account) {
             account.interest.remove(&sub.subject, &sub.queue, id);
@@ -507,8 +491,8 @@ impl Core {
                 if waiting > self.pressure.0 {
                     self.pressure = (waiting, conn.id);
                 }
-                if waiting > DELIVERY_BACKLOG_BYTES {
-                    self.note_backlog(index, waiting);
+                if waiting > self.trace.watch_above {
+                    self.watch_delivery(index, id, msg, headers, waiting);
                 }
                 true
             }
@@ -516,7 +500,7 @@ impl Core {
     }
 
     #[cold]
-    fn note_backlog(&mut self, index: u32, waiting: usize) {
+    pub(super) fn note_backlog(&mut self, index: u32, waiting: usize) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if !conn.backlogged {
             conn.backlogged = true;

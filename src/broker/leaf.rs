@@ -322,6 +322,7 @@ impl Broker {
     pub(super) fn receive_leaf(&mut self, now: Now, index: u32, mut bytes: &[u8]) {
         let bounds =
             LeafBounds::new(self.core.options.max_control_line, self.core.options.max_payload);
+        let trace = self.core.options.logging.trace;
         let Some(conn) = self.core.conn_mut(index) else { return };
         let mut partial = core::mem::take(&mut conn.partial);
         // First the operation whose front arrived earlier: it is completed in `partial` with
@@ -342,6 +343,9 @@ impl Broker {
             bytes = rest;
             match parse(&partial, &bounds) {
                 Ok(Parsed::Op(op, used)) => {
+                    if trace {
+                        self.core.trace_in(index, partial.get(..used).unwrap_or_default());
+                    }
                     if !self.leaf_op(now, index, &op) {
                         return;
                     }
@@ -354,6 +358,9 @@ impl Broker {
         while !bytes.is_empty() {
             match parse(bytes, &bounds) {
                 Ok(Parsed::Op(op, used)) => {
+                    if trace {
+                        self.core.trace_in(index, bytes.get(..used).unwrap_or_default());
+                    }
                     if !self.leaf_op(now, index, &op) {
                         return;
                     }

@@ -36,7 +36,9 @@ mod client;
 mod conn;
 mod core;
 mod host;
+mod lame_duck;
 mod leaf;
+mod trace;
 
 use ::core::cmp::Reverse;
 use ::core::time::Duration;
@@ -66,6 +68,8 @@ use crate::time::{Instant, Now, Timestamp};
 /// How bad a [`Notice`] is; the log level it is printed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// Each operation.
+    Trace,
     /// Connections coming and going.
     Debug,
     /// The life of the server.
@@ -143,6 +147,8 @@ pub enum Output {
     },
     /// Print a line.
     Notice(Notice),
+    /// Lame duck mode is over: shut down.
+    LameDuckOver,
 }
 
 /// A publish on its way in.
@@ -166,8 +172,7 @@ pub struct Broker {
     uplinks: Vec<leaf::Uplink>,
     /// Who we are to hubs.
     identity: Identity,
-    /// Lame duck: new clients are told to go elsewhere.
-    ldm: bool,
+    lame_duck: lame_duck::LameDuck,
 }
 
 impl Broker {
@@ -187,7 +192,7 @@ impl Broker {
             targets: Vec::new(),
             uplinks: Vec::new(),
             identity,
-            ldm: false,
+            lame_duck: lame_duck::LameDuck::Off,
         }
     }
 
@@ -258,6 +263,7 @@ impl Broker {
     }
 
     fn receive_client(&mut self, now: Now, index: u32, mut bytes: &[u8]) {
+        let trace = self.core.options.logging.trace;
         let Some(conn) = self.core.conn_mut(index) else { return };
         let mut partial = ::core::mem::take(&mut conn.partial);
         // First the operation whose front arrived earlier: it is completed in `partial` with
@@ -271,7 +277,7 @@ impl Broker {
                 Ok(Parsed::Incomplete { need }) => need - partial.len(),
                 // Cannot be: it was incomplete when it was put aside.
                 Ok(Parsed::Op(..)) => 0,
-                Err(error) => return self.client_parse_error(index, error),
+                Err(error) => return self.client_parse_error(index, &partial, error),
             };
             // A line may not be followed further than its bound in one go, or a peer could
             // make this buffer grow.
@@ -281,6 +287,9 @@ impl Broker {
             bytes = rest;
             match parse(&partial, &bounds) {
                 Ok(Parsed::Op(op, used)) => {
+                    if trace {
+                        self.core.trace_in(index, partial.get(..used).unwrap_or_default());
+                    }
                     let more = self.client_op(now, index, op);
                     if !more {
                         return;
@@ -288,7 +297,7 @@ impl Broker {
                     partial.drain(..used);
                 }
                 Ok(Parsed::Incomplete { .. }) => {}
-                Err(error) => return self.client_parse_error(index, error),
+                Err(error) => return self.client_parse_error(index, &partial, error),
             }
         }
         loop {
@@ -298,6 +307,9 @@ impl Broker {
             }
             match parse(bytes, &bounds) {
                 Ok(Parsed::Op(op, used)) => {
+                    if trace {
+                        self.core.trace_in(index, bytes.get(..used).unwrap_or_default());
+                    }
                     if !self.client_op(now, index, op) {
                         return;
                     }
@@ -308,7 +320,7 @@ impl Broker {
                     partial.extend_from_slice(bytes);
                     break;
                 }
-                Err(error) => return self.client_parse_error(index, error),
+                Err(error) => return self.client_parse_error(index, bytes, error),
             }
         }
         if partial.is_empty() {
@@ -322,10 +334,20 @@ impl Broker {
     /// The shell closed a connection's socket, or found it closed.
     pub fn closed(&mut self, now: Now, id: ConnId) {
         self.core.now = now;
-        if self.core.conn(id.index).is_some_and(|conn| conn.id == id) {
+        let is_leaf = |conn: &Conn| conn.id == id && matches!(conn.kind, Kind::Leaf(_));
+        if self.core.conn(id.index).is_some_and(is_leaf) {
             self.leaf_closed(now, id.index);
         }
         self.core.remove_conn(id);
+    }
+
+    /// Reading from a connection's socket, or writing to it, failed. [`Self::closed`] follows.
+    pub fn broken(&mut self, now: Now, id: ConnId) {
+        self.core.now = now;
+        let is_client = |conn: &Conn| conn.id == id && matches!(conn.kind, Kind::Client(_));
+        if self.core.conn(id.index).is_some_and(is_client) {
+            self.core.close(id.index, CloseReason::ReadError, false);
+        }
     }
 
     // --- Writing ---
@@ -578,7 +600,10 @@ impl Broker {
         let conns = self.core.timers.peek().map(|Reverse((at, _))| *at);
         let js = self.js.iter().filter_map(|(_, js)| js.poll_timeout()).min();
         let waiting = (!self.core.deferred.is_empty()).then(Instant::default);
-        [conns, js, waiting, self.poll_dial_timeout()].into_iter().flatten().min()
+        [conns, js, waiting, self.poll_dial_timeout(), self.poll_lame_duck()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.
@@ -591,6 +616,7 @@ impl Broker {
             self.core.timers.pop();
             self.conn_timeout(now, at, id);
         }
+        self.lame_duck_timeout(now);
         for (account, js) in &mut self.js {
             if js.poll_timeout().is_some_and(|at| at <= now.instant) {
                 js.handle_timeout(now, &mut View { core: &mut self.core, account: *account });
@@ -642,7 +668,11 @@ impl Broker {
 
     /// What the shell asks for next.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.core.outputs.pop_front()
+        let output = self.core.outputs.pop_front();
+        if let Some(Output::Notice(notice)) = &output {
+            self.core.trace.printed(notice);
+        }
+        output
     }
 
     /// The server stops: pull requests that wait are told, and every connection ends after

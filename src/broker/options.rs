@@ -59,6 +59,21 @@ pub struct Options {
     pub max_closed_clients: usize,
     /// From accept to CONNECT where somebody has to authenticate.
     pub auth_timeout: Duration,
+    /// Which lines about connections are wanted.
+    pub logging: Logging,
+}
+
+/// Which lines about connections are wanted, beyond mistakes. All are off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logging {
+    /// `[DBG]`: connections come and go.
+    pub debug: bool,
+    /// `[TRC]`: each operation.
+    pub trace: bool,
+    /// Of a message only its headers.
+    pub trace_headers: bool,
+    /// Bytes shown of a message; 0: all.
+    pub max_traced_msg_len: usize,
 }
 
 impl Default for Options {
@@ -88,6 +103,7 @@ impl Default for Options {
             auth: Auth::Anyone,
             max_closed_clients: limits::CLOSED_CLIENTS_MAX,
             auth_timeout: Duration::from_secs(2),
+            logging: Logging::default(),
         }
     }
 }

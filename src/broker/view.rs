@@ -420,11 +420,6 @@ impl Broker {
         self.js.iter().map(|(account, js)| (*account, js))
     }
 
-    /// Is it on its way out?
-    pub fn is_lame_duck(&self) -> bool {
-        self.ldm
-    }
-
     /// Numbers of the whole server.
     pub fn totals(&self) -> Totals {
         let core = &self.core;

@@ -11,8 +11,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 /// What the operator asked for by a signal. As nats-server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGINT, SIGTERM: stop.
-    Stop,
+    /// SIGINT: stop.
+    Interrupt,
+    /// SIGTERM: stop, unless in lame duck mode.
+    Terminate,
     /// SIGHUP: read the configuration again.
     Reload,
     /// SIGUSR1: reopen the log file.
@@ -21,9 +23,22 @@ pub enum Signal {
     LameDuck,
 }
 
+impl Signal {
+    /// As log lines call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "interrupt",
+            Self::Terminate => "terminated",
+            Self::Reload => "hangup",
+            Self::Reopen => "user defined signal 1",
+            Self::LameDuck => "user defined signal 2",
+        }
+    }
+}
+
 const SIGNALS: [(i32, Signal); 5] = [
-    (SIGINT, Signal::Stop),
-    (SIGTERM, Signal::Stop),
+    (SIGINT, Signal::Interrupt),
+    (SIGTERM, Signal::Terminate),
     (SIGHUP, Signal::Reload),
     (SIGUSR1, Signal::Reopen),
     (SIGUSR2, Signal::LameDuck),

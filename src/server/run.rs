@@ -116,6 +116,8 @@ pub struct Server<P> {
     accept_at: Option<Instant>,
     /// How long the last such pause was, in milliseconds; 0 once an accept succeeded.
     accept_pause_ms: u64,
+    /// Grace period and duration of lame duck mode.
+    lame_duck: (Duration, Duration),
     stopping: bool,
     recovered: bool,
 }
@@ -156,6 +158,7 @@ impl<P: Print> Server<P> {
             closing: Vec::new(),
             accept_at: None,
             accept_pause_ms: 0,
+            lame_duck: (limits::LAME_DUCK_GRACE, limits::LAME_DUCK_DURATION),
             stopping: false,
             recovered: false,
         })
@@ -170,6 +173,11 @@ impl<P: Print> Server<P> {
         self.poller.add(&listener, LISTENER, Want::READ)?;
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// How lame duck mode goes: the grace period, and all of it.
+    pub fn set_lame_duck(&mut self, grace: Duration, duration: Duration) {
+        self.lame_duck = (grace, duration);
     }
 
     /// What is to be served.
@@ -262,6 +270,7 @@ impl<P: Print> Server<P> {
                         }
                     }
                     Output::Notice(notice) => self.print.print(now, &notice),
+                    Output::LameDuckOver => self.stopping = true,
                     Output::Close { conn, flush, .. } => {
                         self.begin_close(now, conn, flush);
                     }
@@ -451,7 +460,9 @@ impl<P: Print> Server<P> {
             let closing = peer.close_by.is_some();
             // Where each byte goes to many, a large read would fill many large outboxes, more
             // than the caches hold.
-            let space = if self.spread < SPREAD_WIDE {
+            let space = if self.broker.is_tracing() {
+                READ_BUFFER_BYTES_MIN
+            } else if self.spread < SPREAD_WIDE {
                 self.buffer.len()
             } else {
                 self.buffer.len().min(READ_BUFFER_BYTES / 4)
@@ -483,6 +494,7 @@ impl<P: Print> Server<P> {
                     if self.peer(id).is_some_and(|peer| peer.socket.is_tls()) {
                         self.broker.tls_done(now, id, Err(&error.to_string()));
                     }
+                    self.broker.broken(now, id);
                     return self.drop_peer(now, id);
                 }
             }
@@ -562,7 +574,10 @@ impl<P: Print> Server<P> {
                     self.broker.transmitted(now, id, count);
                 }
             }
-            Err(_) => self.drop_peer(now, id),
+            Err(_) => {
+                self.broker.broken(now, id);
+                self.drop_peer(now, id);
+            }
         }
     }
 
@@ -613,8 +628,14 @@ impl<P: Print> Server<P> {
 
     fn signals(&mut self, now: Now) {
         for signal in self.signals.take() {
+            // As nats-server: whoever began lame duck mode wants it to run its course.
+            if self.broker.is_lame_duck() && signal == Signal::Terminate {
+                continue;
+            }
+            let text = format!("Trapped \"{}\" signal", signal.name());
+            self.print.print(now, &Notice::info(text));
             match signal {
-                Signal::Stop => self.stopping = true,
+                Signal::Interrupt | Signal::Terminate => self.stopping = true,
                 Signal::Reopen => self.print.reopen(now),
                 Signal::Reload => {
                     let text = "Reload: not available yet; restart the server to apply a \
@@ -623,9 +644,13 @@ impl<P: Print> Server<P> {
                 }
                 Signal::LameDuck => {
                     let text = "Entering lame duck mode, stop accepting new clients";
+                    if self.broker.is_lame_duck() {
+                        continue;
+                    }
                     self.print.print(now, &Notice::info(text));
                     self.listener = None;
-                    self.stopping = true;
+                    let (grace, duration) = self.lame_duck;
+                    self.broker.begin_lame_duck(now, grace, duration);
                 }
             }
         }

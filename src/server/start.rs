@@ -17,7 +17,7 @@ use super::run::{Print, Server, StorePort};
 use crate::auth::Secret;
 use crate::auth::account::{Account, GLOBAL, SYSTEM};
 use crate::auth::nkey::{KeyKind, Seed};
-use crate::broker::options::{Auth, Options, TlsOffer};
+use crate::broker::options::{Auth, Logging, Options, TlsOffer};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
 use crate::config::{
     Authorization, Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval,
@@ -64,6 +64,7 @@ struct Printer(Log);
 impl Print for Printer {
     fn print(&mut self, now: Now, notice: &Notice) {
         let level = match notice.level {
+            NoticeLevel::Trace => Level::Trace,
             NoticeLevel::Debug => Level::Debug,
             NoticeLevel::Info => Level::Info,
             NoticeLevel::Warn => Level::Warning,
@@ -148,6 +149,7 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
             };
         }
     };
+    server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
     for remote in remotes {
         server.broker().add_remote(clock.now(), remote);
     }
@@ -250,6 +252,7 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         },
         max_closed_clients: crate::limits::CLOSED_CLIENTS_MAX,
         auth_timeout: config.auth_timeout,
+        logging: Logging { debug: config.debug, trace: config.trace, ..Logging::default() },
     }
 }
 

@@ -556,6 +556,7 @@ impl Process {
                 idle = false;
                 match output {
                     Output::Store(request) => self.store.submit(now, request, chance),
+                    Output::LameDuckOver => {}
                     Output::Notice(notice) => {
                         around
                             .trace
