@@ -291,6 +291,9 @@ impl Broker {
         let verbose = client.flags.verbose;
         let subs = &self.core.subs;
         let known = client.sids.find(hash, |id| is_sid(subs, *id, sid)).copied();
+        if verbose {
+            self.core.send(index, b"+OK\r\n");
+        }
         if let Some(id) = known {
             let mut ends = true;
             if let Some(sub) = self.core.subs.get_mut(id.0 as usize)
@@ -302,9 +305,6 @@ impl Broker {
             if ends {
                 self.core.end_client_sub(id);
             }
-        }
-        if verbose {
-            self.core.send(index, b"+OK\r\n");
         }
     }
 

@@ -17,6 +17,7 @@ use core::cmp::Reverse;
 use foldhash::fast::FixedState;
 use slab::Slab;
 
+use super::Output;
 use super::account::{self, AccountState};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::interest::SubId;
@@ -25,7 +26,6 @@ use super::options::Options;
 use super::outbox::Pool;
 use super::trace::Trace;
 use super::view::Past;
-use super::{Notice, Output};
 use crate::id::{AccountId, ConnId, Rng};
 use crate::jetstream::host::Target;
 use crate::limits::DELIVERY_BACKLOG_BYTES;

@@ -14,6 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::arrival::Door;
 use super::conn::{CloseReason, Conn, Kind};
 use super::connect::{InfoFor, write_info};
 use super::{Broker, Notice, Output};
@@ -51,19 +52,22 @@ impl Broker {
         }
         let rest = duration.saturating_sub(grace);
         self.lame_duck = LameDuck::Grace { until: now.instant + grace, rest };
-        let told: Vec<(u32, u64, String)> = self
+        let told: Vec<(u32, u64, usize, String, Door)> = self
             .core
             .conns
             .iter()
             .filter_map(|(_, conn)| {
                 let client = conn.client()?;
                 let hears = client.flags.told_connect_info && client.connect.protocol >= 1;
-                hears.then(|| (conn.id.index, conn.cid, client.ip()))
+                hears.then(|| {
+                    (conn.id.index, conn.cid, conn.bounds.payload, client.ip(), client.door)
+                })
             })
             .collect();
         let options = core::mem::take(&mut self.core.options);
-        for (index, cid, ip) in told {
-            let to = InfoFor { client_id: cid, client_ip: &ip, connect_info: false, ldm: true };
+        for (index, client_id, max_payload, ip, door) in told {
+            let to =
+                InfoFor { client_id, client_ip: &ip, account: None, max_payload, ldm: true, door };
             self.core.send_with(index, |out| write_info(out, &options, to));
         }
         self.core.options = options;

@@ -47,10 +47,7 @@ impl Server {
     /// `$DIR` in the config stands for a fresh directory that lives as long as the server.
     pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
-        let config = config.replace("$DIR", &directory.path().display().to_string());
-        let text = format!("listen: \"127.0.0.1:-1\"\n{config}\n");
-        std::fs::write(directory.path().join("server.conf"), text)
-            .map_err(|e| format!("cannot write the config: {e}"))?;
+        write_config(directory.path(), config)?;
         let (child, log) = spawn(binary, directory.path())?;
         let placeholder = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server =
@@ -68,6 +65,11 @@ impl Server {
             Ok(server) => server,
             Err(why) => panic!("{why}"),
         }
+    }
+
+    /// Writes the config anew; the server reads it when it is told to.
+    pub(crate) fn write_config(&self, config: &str) -> Result<(), String> {
+        write_config(self.directory.path(), config)
     }
 
     /// Where clients connect.
@@ -180,6 +182,13 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn write_config(directory: &Path, config: &str) -> Result<(), String> {
+    let config = config.replace("$DIR", &directory.display().to_string());
+    let text = format!("listen: \"127.0.0.1:-1\"\n{config}\n");
+    std::fs::write(directory.join("server.conf"), text)
+        .map_err(|e| format!("cannot write the config: {e}"))
 }
 
 type SharedLog = Arc<(Mutex<Log>, Condvar)>;

@@ -112,6 +112,28 @@ impl Normaliser {
         }
     }
 
+    /// A line of the log without process, time and ports.
+    pub(crate) fn log_line(&self, line: &str) -> String {
+        let at = line.find("] ").map_or(0, |at| at + 2);
+        let rest = line.get(at..).unwrap_or(line);
+        let rest = rest.find('[').and_then(|at| rest.get(at..)).unwrap_or(rest);
+        let mut text = self.text(rest);
+        for local in ["127.0.0.1:", "127.0.0.1/127.0.0.1:"] {
+            let mut from = 0;
+            while let Some(at) = text.get(from..).and_then(|rest| rest.find(local)) {
+                let start = from + at + local.len();
+                let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+                text.replace_range(start..start + digits, "<port>");
+                from = start;
+            }
+        }
+        if let Some(at) = text.find("(sha256:") {
+            text.truncate(at);
+            text.push_str("(<digest>)");
+        }
+        text
+    }
+
     /// A JSON value, one member a line, keys sorted.
     fn json(&self, mut value: Value) -> Vec<String> {
         neutralise(&mut value);

@@ -40,6 +40,8 @@ enum Action {
     Restart { hard: bool },
     Signal(Signal),
     Ended,
+    Log { count: usize, pattern: String },
+    Reload(String),
     On { connection: String, act: Act },
 }
 
@@ -156,6 +158,8 @@ impl Scenario {
             order: Vec::new(),
             normaliser: Normaliser::new(&self.text),
             lines: Vec::new(),
+            config: self.config.clone(),
+            log_shown: 0,
             ended: false,
         };
         for step in &self.steps {
@@ -265,6 +269,12 @@ fn parse_action(line: &str) -> Result<Action, String> {
             return Ok(Action::Signal(signal));
         }
         "ended" => return Ok(Action::Ended),
+        "log" => {
+            let (count, pattern) = rest.split_once(' ').ok_or("wanted `log COUNT PATTERN`")?;
+            let count = count.parse().map_err(|_| "wanted `log COUNT PATTERN`")?;
+            return Ok(Action::Log { count, pattern: pattern.to_owned() });
+        }
+        "reload" => return Ok(Action::Reload(rest.to_owned())),
         "restart" => return Ok(Action::Restart { hard: false }),
         "kill" => return Ok(Action::Restart { hard: true }),
         "open" => {
@@ -406,6 +416,10 @@ struct Player {
     order: Vec<String>,
     normaliser: Normaliser,
     lines: Vec<String>,
+    /// The lines of the script for the server, as they are now.
+    config: String,
+    /// Lines of the log that `log` has gone past.
+    log_shown: usize,
     /// The script saw the server end.
     ended: bool,
 }
@@ -427,6 +441,8 @@ impl Player {
                 self.lines.push(format!("  {status}"));
                 Ok(())
             }
+            Action::Log { count, pattern } => self.log(*count, pattern),
+            Action::Reload(lines) => self.reload(lines),
             Action::Restart { hard } => {
                 self.connections.clear();
                 self.order.clear();
@@ -434,6 +450,50 @@ impl Player {
             }
             Action::On { connection, act } => self.act(connection, act),
         }
+    }
+
+    /// Shows the next lines of the log that fit, once there are so many.
+    fn log(&mut self, count: usize, pattern: &str) -> Result<(), String> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let log = self.server.log();
+            let lines: Vec<&str> = log.lines().skip(self.log_shown).collect();
+            let fitting: Vec<(usize, String)> = lines
+                .iter()
+                .enumerate()
+                .map(|(at, line)| (at, self.normaliser.log_line(line)))
+                .filter(|(_, line)| fits(&format!("*{pattern}"), line))
+                .take(count)
+                .collect();
+            if fitting.len() == count || Instant::now() >= deadline {
+                self.log_shown += fitting.last().map_or(0, |(at, _)| at + 1);
+                let found = fitting.len();
+                self.lines.extend(fitting.into_iter().map(|(_, line)| format!("  {line}")));
+                return if found == count {
+                    Ok(())
+                } else {
+                    Err(format!("only {found} lines within {DEADLINE:?}"))
+                };
+            }
+            // Lines of a log give no event to wait for; this is the pace of looking.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Puts lines in the place of those of the configuration that set the same keys, and has
+    /// it read again.
+    fn reload(&mut self, text: &str) -> Result<(), String> {
+        for line in text.split(" ;; ") {
+            let key = |line: &str| line.split([':', ' ', '{']).next().map(str::to_owned);
+            let kept: Vec<&str> = self.config.lines().filter(|old| key(old) != key(line)).collect();
+            self.config = kept.join("\n");
+            self.config.push('\n');
+            self.config.push_str(line);
+            self.config.push('\n');
+        }
+        self.server.write_config(&self.config)?;
+        self.server.signal(Signal::HUP);
+        Ok(())
     }
 
     fn act(&mut self, name: &str, act: &Act) -> Result<(), String> {
