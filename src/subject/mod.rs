@@ -1,19 +1,23 @@
 //! Subjects and filters: validity, matching, subset and collision.
 //!
-//! Owns the rules of tokens and wildcards. Does not own interest: which subscription wants
-//! a subject is `broker::interest`.
+//! Owns the rules of tokens and wildcards, and the mapping of one subject to another
+//! ([`transform`]). Does not own interest: which subscription wants a subject is
+//! `broker::interest`.
 //!
 //! Subjects travel as byte slices, because a client may publish any bytes but blanks and
 //! line ends; [`Filter`] is the parsed form of a pattern that was checked once.
 //!
 //! # Invariants
-//! - Nothing here allocates but [`Filter::parse`]; nothing recurses.
+//! - Nothing here allocates but [`Filter::parse`] and [`overlap`]; nothing recurses.
 //! - `*` and `>` are wildcards only as whole tokens: `foo*` and `a>` are literal text.
 //!
 //! Source: NATS docs, "Subject-Based Messaging"; ADR-6 (naming rules).
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
+
+pub mod transform;
 
 /// The tokens of a subject, in order. An empty subject has one empty token.
 pub fn tokens(subject: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
@@ -107,6 +111,33 @@ pub fn collides(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
+/// The pattern of all literals that both patterns match. `None`: there are none.
+pub fn overlap(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
+    let (mut ours, mut theirs) = (tokens(a), tokens(b));
+    let mut both: Vec<u8> = Vec::with_capacity(a.len().max(b.len()));
+    loop {
+        let (token, rest) = match (ours.next(), theirs.next()) {
+            (None, None) => return Some(both),
+            (Some(b">"), Some(token)) => (token, Some(theirs.clone())),
+            (Some(token), Some(b">")) => (token, Some(ours.clone())),
+            (Some(b"*"), Some(token)) | (Some(token), Some(b"*")) => (token, None),
+            (Some(x), Some(y)) if x == y => (x, None),
+            (None, Some(_)) | (Some(_), None | Some(_)) => return None,
+        };
+        if !both.is_empty() {
+            both.push(b'.');
+        }
+        both.extend_from_slice(token);
+        if let Some(rest) = rest {
+            for token in rest {
+                both.push(b'.');
+                both.extend_from_slice(token);
+            }
+            return Some(both);
+        }
+    }
+}
+
 /// A checked pattern: valid, possibly with wildcards.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Filter(Box<[u8]>);
@@ -152,6 +183,32 @@ impl fmt::Debug for Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_overlap_of_two_patterns_matches_what_both_do() {
+        let words = ["a", "b", "*", ">"];
+        let pattern = |mut number: usize| {
+            let mut parts = Vec::new();
+            for _ in 0..=number % 3 {
+                number /= 3;
+                parts.push(words[number % 4]);
+                number /= 4;
+            }
+            parts.join(".")
+        };
+        let literals = ["a", "b", "a.a", "a.b", "b.a", "a.a.b", "b.a.b", "a.b.b", "a.b.a.a"];
+        for x in (0..2000).map(pattern).filter(|text| is_valid(text.as_bytes())) {
+            for y in (0..400).map(pattern).filter(|text| is_valid(text.as_bytes())) {
+                let both = overlap(x.as_bytes(), y.as_bytes());
+                assert_eq!(both.is_some(), collides(x.as_bytes(), y.as_bytes()), "{x} {y}");
+                for literal in literals.map(str::as_bytes) {
+                    let expected = matches(literal, x.as_bytes()) && matches(literal, y.as_bytes());
+                    let got = both.as_ref().is_some_and(|both| matches(literal, both));
+                    assert_eq!(got, expected, "{x} {y}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn wildcards_match_whole_tokens_only() {
