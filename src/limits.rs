@@ -83,6 +83,21 @@ pub const REPLY_PRUNE_LEN: usize = 4096;
 /// See [`REPLY_PRUNE_LEN`].
 pub const REPLY_PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
+// --- Ways in ---
+
+/// For the TLS handshake of a client. Over it: closed. Config: `tls.timeout`.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long `handshake_first: auto` waits for the client to begin before it sends INFO.
+pub const HANDSHAKE_FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Time of one turn that goes to TLS handshakes, at most; the rest of them wait for the next
+/// turn. One handshake takes 0.1 ms (ECDSA) to 1 ms (RSA) and always goes on, so that a storm
+/// of them delays others by at most this and one more.
+pub const HANDSHAKE_SHARE: Duration = Duration::from_millis(2);
+/// From accept to the end of the PROXY header. Over it: closed.
+pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A PROXY header of version 2 with its extensions, in bytes. Over it: closed.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
 // --- Leaf nodes ---
 
 /// A leaf's control line may be this many times `max_control_line` (queue lists are long).

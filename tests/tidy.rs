@@ -98,7 +98,7 @@ fn arrows_between_the_rooms_point_down() {
         ("config", &["broker", "auth"]),
         ("store", &["jetstream"]),
         ("monitor", &["broker", "jetstream", "leaf", "store"]),
-        ("net", &["broker", "config", "jetstream", "leaf", "proto", "store"]),
+        ("net", &["auth", "broker", "config", "jetstream", "leaf", "proto", "store"]),
         (
             "server",
             &["auth", "broker", "config", "jetstream", "leaf", "monitor", "net", "proto", "store"],

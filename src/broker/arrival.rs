@@ -96,8 +96,8 @@ pub enum Refusal {
     RateLimit,
     /// The PROXY header is not one.
     Proxy(String),
-    /// It was answered by HTTP, or went away before.
-    WebSocket,
+    /// It is gone, or was told why by other means.
+    Gone,
 }
 
 impl Broker {
@@ -168,16 +168,13 @@ impl Broker {
                 let notice = if *mild { Notice::debug(text) } else { Notice::error(text) };
                 (Some(notice), CloseReason::TlsHandshakeFailure)
             }
-            Refusal::RateLimit => {
-                let text = "Connection throttling is active. Please try again later.";
-                self.core.error(id.index, text);
-                (None, CloseReason::MaximumConnections)
-            }
+            // As nats-server, whose `-ERR` for it never leaves: it would be no TLS record.
+            Refusal::RateLimit => (None, CloseReason::MaximumConnections),
             Refusal::Proxy(text) => {
                 let text = format!("Error reading PROXY protocol header from {peer}: {text}");
                 (Some(Notice::warn(text)), CloseReason::ProtocolViolation)
             }
-            Refusal::WebSocket => (None, CloseReason::ClientClosed),
+            Refusal::Gone => (None, CloseReason::ClientClosed),
         };
         if let Some(notice) = notice {
             self.core.outputs.push_back(super::Output::Notice(notice));

@@ -3,9 +3,13 @@
 //! Owns all I/O but files. Does not own decisions: what is read goes to the broker, what the
 //! broker has waiting is written. The loop that ties them is `crate::server`.
 
+pub mod certificate;
 pub mod clock;
 pub mod dial;
+pub mod opening;
 pub mod poller;
 pub mod signals;
 pub mod socket;
 pub mod tls;
+pub mod tls_server;
+pub mod tls_session;

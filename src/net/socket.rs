@@ -1,17 +1,21 @@
 //! One connected socket, plain or under TLS.
 //!
-//! Owns the descriptor and the TLS session. Moves bytes, and says whether more can be moved;
-//! what the bytes mean is the broker's.
+//! Owns the descriptor and what lies between it and the broker's bytes. Moves bytes, and
+//! says whether more can be moved; what the bytes mean is the broker's.
 //!
 //! # Invariants
 //! - Nothing here blocks.
 //! - After [`Socket::send`] returned less than it was given, the kernel or the TLS session
 //!   is full and the socket must be watched for writing.
+//! - A plain socket pays for the layers with one branch.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::tls_server::explain;
+use super::tls_session::TlsSession;
 
 /// Plaintext handed to a TLS session in one go, in bytes: it copies and encrypts what it is
 /// given, so this bounds what it holds.
@@ -21,7 +25,7 @@ const TLS_WRITE_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    tls: Option<Box<rustls::ClientConnection>>,
+    tls: Option<Box<TlsSession>>,
 }
 
 /// What a read gave.
@@ -29,6 +33,8 @@ pub struct Socket {
 pub enum Received {
     /// This many bytes at the front of the buffer.
     Bytes(usize),
+    /// What TLS decrypted was appended to the second buffer; that may be nothing.
+    Decrypted,
     /// Nothing for now.
     Nothing,
     /// The peer is done.
@@ -50,6 +56,11 @@ impl Write for Raw<'_> {
         Ok(rustix::net::send(self.0, buf, SendFlags::NOSIGNAL)?)
     }
 
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut ancillary = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(self.0, pieces, &mut ancillary, SendFlags::NOSIGNAL)?)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -62,8 +73,13 @@ impl Socket {
     }
 
     /// From here on everything goes through TLS.
-    pub fn start_tls(&mut self, tls: rustls::ClientConnection) {
+    pub fn start_tls(&mut self, tls: TlsSession) {
         self.tls = Some(Box::new(tls));
+    }
+
+    /// The TLS session, if there is one.
+    pub fn tls(&self) -> Option<&TlsSession> {
+        self.tls.as_deref()
     }
 
     /// Under TLS?
@@ -76,45 +92,31 @@ impl Socket {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Reads once. With TLS it may have to be called again until it says
-    /// [`Received::Nothing`], because one record can hold more than `buf` takes.
-    pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<Received> {
-        let Some(tls) = &mut self.tls else {
-            return match Raw(self.fd.as_fd()).read(buf) {
-                Ok(0) => Ok(Received::End),
-                Ok(count) => Ok(Received::Bytes(count)),
-                Err(error) if is_not_now(&error) => Ok(Received::Nothing),
-                Err(error) => Err(error),
-            };
-        };
-        match tls.reader().read(buf) {
+    /// Reads once, into `wire`. Under TLS all of it is decrypted, to the end of `plain`.
+    pub fn receive(&mut self, wire: &mut [u8], plain: &mut Vec<u8>) -> io::Result<Received> {
+        let count = match Raw(self.fd.as_fd()).read(wire) {
             Ok(0) => return Ok(Received::End),
-            Ok(count) => return Ok(Received::Bytes(count)),
-            Err(error) if is_not_now(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(Received::End);
-            }
-            Err(error) => return Err(error),
-        }
-        match tls.read_tls(&mut Raw(self.fd.as_fd())) {
-            Ok(0) => return Ok(Received::End),
-            Ok(_) => {}
+            Ok(count) => count,
             Err(error) if is_not_now(&error) => return Ok(Received::Nothing),
             Err(error) => return Err(error),
+        };
+        if self.tls.is_none() {
+            return Ok(Received::Bytes(count));
         }
-        let result = tls.process_new_packets();
+        self.feed(wire.get(..count).unwrap_or(&[]), plain)
+    }
+
+    /// Gives TLS bytes that were read before it began, as [`Self::receive`] does.
+    pub fn feed(&mut self, wire: &[u8], plain: &mut Vec<u8>) -> io::Result<Received> {
+        let Some(tls) = &mut self.tls else { return Ok(Received::Nothing) };
+        let result = tls.feed(wire, plain);
         // Also after an error: the alert tells the peer why. Each call writes one piece.
-        while tls.wants_write() && tls.write_tls(&mut Raw(self.fd.as_fd())).is_ok() {}
-        if let Err(error) = result {
-            return Err(io::Error::other(format!("TLS: {error}")));
-        }
-        match tls.reader().read(buf) {
-            Ok(0) => Ok(Received::End),
-            Ok(count) => Ok(Received::Bytes(count)),
-            // The record was part of the handshake, or is not whole: look again at once, for
-            // the kernel may hold more.
-            Err(error) if is_not_now(&error) => Ok(Received::Bytes(0)),
-            Err(error) => Err(error),
+        while tls.wants_write() && tls.write_to(&mut Raw(self.fd.as_fd())).is_ok() {}
+        match result {
+            Ok(()) if tls.is_closed() && plain.is_empty() => Ok(Received::End),
+            // What came before the end is used first; see `is_finished`.
+            Ok(()) => Ok(Received::Decrypted),
+            Err(error) => Err(io::Error::other(explain(&error, tls.peer_certificates()))),
         }
     }
 
@@ -130,22 +132,34 @@ impl Socket {
         let mut taken = 0;
         loop {
             while tls.wants_write() {
-                match tls.write_tls(&mut Raw(self.fd.as_fd())) {
+                match tls.write_to(&mut Raw(self.fd.as_fd())) {
                     Ok(_) => {}
                     Err(error) if is_not_now(&error) => return Ok(taken),
                     Err(error) => return Err(error),
                 }
             }
             let rest = bytes.get(taken..).unwrap_or(&[]);
-            if rest.is_empty() || tls.is_handshaking() {
+            if rest.is_empty() {
                 return Ok(taken);
             }
-            let piece = rest.get(..TLS_WRITE_BYTES).unwrap_or(rest);
-            let count = tls.writer().write(piece)?;
+            let count = tls.encrypt(rest.get(..TLS_WRITE_BYTES).unwrap_or(rest));
             if count == 0 {
                 return Ok(taken);
             }
             taken += count;
+        }
+    }
+
+    /// Has the peer said under TLS that nothing more comes?
+    pub fn is_finished(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_closed())
+    }
+
+    /// Tells a peer under TLS that nothing more comes, as far as the socket takes it.
+    pub fn finish(&mut self) {
+        if let Some(tls) = self.tls.as_mut().filter(|tls| !tls.is_handshaking()) {
+            tls.close();
+            while tls.wants_write() && tls.write_to(&mut Raw(self.fd.as_fd())).is_ok() {}
         }
     }
 

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use super::tls_session::TlsSession;
 use crate::config::TlsClientConfig;
 
 /// Makes TLS sessions of one remote.
@@ -48,7 +49,7 @@ impl TlsClient {
     ///
     /// # Errors
     /// `name` can be neither, or there is no root that the server's certificate could lead to.
-    pub fn session(&self, name: &str) -> Result<ClientConnection, String> {
+    pub fn session(&self, name: &str) -> Result<TlsSession, String> {
         let trusting = match self.config.get() {
             Some(trusting) => trusting.clone(),
             None => {
@@ -63,7 +64,8 @@ impl TlsClient {
         }
         let server = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("{name:?} cannot be the name of a TLS server"))?;
-        ClientConnection::new(trusting.config, server).map_err(|error| error.to_string())
+        let connection = ClientConnection::new(trusting.config, server);
+        connection.map(TlsSession::client).map_err(|error| error.to_string())
     }
 }
 
@@ -113,11 +115,11 @@ impl Trusting {
     }
 }
 
-fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{key} {}: {error}", path.display()))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = read("certificate file", path)?;
     let list: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()

@@ -9,12 +9,16 @@
 //!   broker has been told that it is closed.
 //! - A socket is watched for writing exactly while it refused bytes.
 
+mod doors;
+
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::net::SocketFlags;
 
+use self::doors::Doors;
 use crate::auth::creds::CREDS_BYTES_MAX;
 use crate::broker::{Broker, Notice, Output};
 use crate::id::ConnId;
@@ -23,6 +27,7 @@ use crate::leaf::remote::Dial;
 use crate::limits::{self, READ_BUFFER_BYTES, READ_BUFFER_BYTES_MIN};
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
+use crate::net::opening::Opening;
 use crate::net::poller::{Poller, Ready, Waker, Want};
 use crate::net::signals::{Signal, Signals};
 use crate::net::socket::{Received, Socket};
@@ -55,6 +60,8 @@ struct Peer {
     close_by: Option<Instant>,
     /// The broker waits for the end of a TLS handshake.
     tls_begun: bool,
+    /// It is on its way in: the broker does not hear it yet.
+    opening: Option<Box<Opening>>,
 }
 
 /// A dial under way.
@@ -101,11 +108,14 @@ pub struct Server<P> {
     dialler: Dialler<Dialling>,
     /// By remote.
     tls: Vec<TlsClient>,
+    doors: Doors,
     print: P,
     peers: Vec<Option<Peer>>,
     /// What all connections are read into. It begins small and doubles whenever a read fills
     /// it: a gateway with a few sensors never pays for what a flood is read with.
     buffer: Vec<u8>,
+    /// What TLS makes of it.
+    plain: Vec<u8>,
     /// Connections the last read had bytes for.
     spread: usize,
     ready: Vec<Ready>,
@@ -149,9 +159,11 @@ impl<P: Print> Server<P> {
             signals,
             dialler: Dialler::new(waker),
             tls,
+            doors: Doors::default(),
             print,
             peers: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES_MIN],
+            plain: Vec::new(),
             spread: 0,
             ready: Vec::new(),
             resting: Vec::new(),
@@ -216,6 +228,7 @@ impl<P: Print> Server<P> {
     fn turn(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
         let mut ready = std::mem::take(&mut self.ready);
+        self.doors.begin_turn();
         let result = self.poller.wait(timeout, &mut ready);
         let now = self.clock.now();
         for event in ready.drain(..) {
@@ -228,6 +241,9 @@ impl<P: Print> Server<P> {
         self.ready = ready;
         result?;
         self.wake_resting(now);
+        if self.doors.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.doors_timeout(now);
+        }
         self.take_replies(now);
         for dialled in self.dialler.poll() {
             self.dialled(now, dialled);
@@ -301,7 +317,8 @@ impl<P: Print> Server<P> {
         let resting = self.resting.iter().filter_map(|(id, _)| self.peer(*id)?.resume_at).min();
         let closing = self.closing.iter().filter_map(|id| self.peer(*id)?.close_by).min();
         let accepting = self.accept_at;
-        let next = [self.broker.poll_timeout(), resting, closing, accepting]
+        let doors = self.doors.poll_timeout();
+        let next = [self.broker.poll_timeout(), resting, closing, accepting, doors]
             .into_iter()
             .flatten()
             .min()?;
@@ -322,8 +339,12 @@ impl<P: Print> Server<P> {
                         .map_or_else(String::new, |address| address.to_string());
                     // Only latency suffers if this fails.
                     let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-                    let id = self.broker.accept(now, &peer);
+                    let entrance = Rc::clone(&self.doors.client);
+                    let id = self.broker.accept_at(now, &peer, entrance.door());
                     self.add_peer(now, id, fd);
+                    if !entrance.is_open() {
+                        self.enter(now, id, entrance);
+                    }
                 }
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
@@ -373,12 +394,17 @@ impl<P: Print> Server<P> {
                 resume_at: None,
                 close_by: None,
                 tls_begun: false,
+                opening: None,
             });
         }
     }
 
     fn peer(&self, id: ConnId) -> Option<&Peer> {
         self.peers.get(id.index as usize)?.as_ref().filter(|peer| peer.id == id)
+    }
+
+    fn peer_mut(&mut self, id: ConnId) -> Option<&mut Peer> {
+        self.peers.get_mut(id.index as usize)?.as_mut().filter(|peer| peer.id == id)
     }
 
     // --- Dialling ---
@@ -455,49 +481,66 @@ impl<P: Print> Server<P> {
         if !event.read || peer.id != id {
             return;
         }
-        loop {
-            let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
-            let closing = peer.close_by.is_some();
-            // Where each byte goes to many, a large read would fill many large outboxes, more
-            // than the caches hold.
-            let space = if self.broker.is_tracing() {
-                READ_BUFFER_BYTES_MIN
-            } else if self.spread < SPREAD_WIDE {
-                self.buffer.len()
-            } else {
-                self.buffer.len().min(READ_BUFFER_BYTES / 4)
-            };
-            let Some(buffer) = self.buffer.get_mut(..space) else { return };
-            match peer.socket.receive(buffer) {
-                Ok(Received::Bytes(count)) => {
-                    self.check_tls(now, id);
-                    if !closing && count > 0 {
-                        let bytes = self.buffer.get(..count).unwrap_or(&[]);
-                        self.broker.receive(now, id, bytes);
-                        self.spread = self.broker.dirty_count();
-                        if count == self.buffer.len() && count < READ_BUFFER_BYTES {
-                            self.buffer.resize((count * 2).min(READ_BUFFER_BYTES), 0);
-                        }
-                        if let Some((receiver, rest)) = self.broker.stall() {
-                            self.rest(now, id, receiver, rest);
-                            return;
-                        }
-                    }
-                    let Some(peer) = self.peer(id) else { return };
-                    if !peer.socket.is_tls() {
-                        return;
-                    }
+        if peer.opening.is_some() {
+            return self.opening_ready(now, id);
+        }
+        let closing = peer.close_by.is_some();
+        // Where each byte goes to many, a large read would fill many large outboxes, more
+        // than the caches hold.
+        let space = if self.broker.is_tracing() {
+            READ_BUFFER_BYTES_MIN
+        } else if self.spread < SPREAD_WIDE {
+            self.buffer.len()
+        } else {
+            self.buffer.len().min(READ_BUFFER_BYTES / 4)
+        };
+        let Some(buffer) = self.buffer.get_mut(..space) else { return };
+        match peer.socket.receive(buffer, &mut self.plain) {
+            Ok(Received::Bytes(count)) => {
+                if !closing {
+                    let bytes = self.buffer.get(..count).unwrap_or(&[]);
+                    self.broker.receive(now, id, bytes);
+                    self.heard(now, id);
                 }
-                Ok(Received::Nothing) => return,
-                Ok(Received::End) => return self.drop_peer(now, id),
-                Err(error) => {
-                    if self.peer(id).is_some_and(|peer| peer.socket.is_tls()) {
-                        self.broker.tls_done(now, id, Err(&error.to_string()));
-                    }
-                    self.broker.broken(now, id);
-                    return self.drop_peer(now, id);
+                if count == self.buffer.len() && count < READ_BUFFER_BYTES {
+                    self.buffer.resize((count * 2).min(READ_BUFFER_BYTES), 0);
                 }
             }
+            Ok(Received::Decrypted) => {
+                self.check_tls(now, id);
+                let mut plain = std::mem::take(&mut self.plain);
+                if !closing && !plain.is_empty() {
+                    self.broker.receive(now, id, &plain);
+                    self.heard(now, id);
+                }
+                if plain.len() >= self.buffer.len() / 2 && self.buffer.len() < READ_BUFFER_BYTES {
+                    let more = (self.buffer.len() * 2).min(READ_BUFFER_BYTES);
+                    self.buffer.resize(more, 0);
+                }
+                plain.clear();
+                self.plain = plain;
+                if self.peer(id).is_some_and(|peer| peer.socket.is_finished()) {
+                    self.drop_peer(now, id);
+                }
+            }
+            Ok(Received::Nothing) => {}
+            Ok(Received::End) => self.drop_peer(now, id),
+            Err(error) => {
+                if peer.socket.is_tls() {
+                    self.broker.tls_done(now, id, Err(&error.to_string()));
+                }
+                self.broker.broken(now, id);
+                self.drop_peer(now, id);
+            }
+        }
+    }
+
+    /// After bytes of a connection went to the broker: lets it rest if those it sends to are
+    /// behind.
+    fn heard(&mut self, now: Now, id: ConnId) {
+        self.spread = self.broker.dirty_count();
+        if let Some((receiver, rest)) = self.broker.stall() {
+            self.rest(now, id, receiver, rest);
         }
     }
 
@@ -592,6 +635,7 @@ impl<P: Print> Server<P> {
             return self.drop_peer(now, id);
         }
         // As long as the peer takes bytes within this time it gets them all.
+        peer.opening = None;
         peer.close_by = Some(now.instant + Duration::from_millis(500));
         self.closing.push(id);
         self.flush(now, id);
@@ -619,7 +663,9 @@ impl<P: Print> Server<P> {
         if let Some(slot) = self.peers.get_mut(id.index as usize)
             && slot.as_ref().is_some_and(|peer| peer.id == id)
         {
-            *slot = None;
+            if let Some(mut peer) = slot.take() {
+                peer.socket.finish();
+            }
             self.broker.closed(now, id);
         }
     }
