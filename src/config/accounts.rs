@@ -42,8 +42,14 @@ pub(super) struct Declared {
     pub(super) grantees: Vec<(String, &'static str, Place)>,
     /// Accounts of leaf remotes.
     pub(super) remotes: Vec<(String, Place)>,
-    /// `no_auth_user`.
-    pub(super) no_auth_user: Option<Place>,
+    /// `no_auth_user`, of clients and of WebSocket.
+    pub(super) no_auth_users: Vec<(String, Place)>,
+    /// `websocket` with an `authorization` of its own.
+    pub(super) websocket_login: Option<Place>,
+    /// `https` or `https_port`.
+    pub(super) https: Option<Place>,
+    /// `default_js_domain`.
+    pub(super) default_js_domain: Option<Place>,
     /// `system_account`.
     pub(super) system_account: Option<Place>,
 }
@@ -267,14 +273,14 @@ impl Reader<'_> {
     /// What can be judged only when everything was read.
     pub(super) fn agree(&mut self, config: &mut Config, declared: Declared) {
         if let Some((_, is_user)) = &declared.single_login
-            && let Some(place) = declared.account_users
+            && let Some(place) = &declared.account_users
         {
             let what = if *is_user {
                 "Can not have a single user/pass and accounts"
             } else {
                 "Can not have a token and accounts"
             };
-            self.mistakes.add(place, what);
+            self.mistakes.add(place.clone(), what);
         }
         let exists = |name: &str| config.accounts.iter().any(|account| account.name == name);
         for (name, kind, place) in &declared.grantees {
@@ -293,14 +299,25 @@ impl Reader<'_> {
                 );
             }
         }
-        if let Some(place) = declared.system_account
+        if let Some(place) = &declared.default_js_domain {
+            for (name, _) in &config.default_js_domain {
+                if !exists(name) && name != GLOBAL {
+                    let name = short(name);
+                    self.mistakes.add(
+                        place.clone(),
+                        format!("`default_js_domain` references non existing account {name:?}"),
+                    );
+                }
+            }
+        }
+        if let Some(place) = &declared.system_account
             && let Some(name) = &config.system_account
             && !exists(name)
             && name != GLOBAL
         {
             let name = short(name);
             self.mistakes.add(
-                place,
+                place.clone(),
                 format!(
                     "error resolving system account: account missing; write {name:?} into accounts"
                 ),
@@ -313,18 +330,31 @@ impl Reader<'_> {
                 self.mistakes.add(place.clone(), what);
             }
         }
-        if let Some(place) = declared.no_auth_user
-            && let Some(name) = &config.no_auth_user
-            && !declared.users.contains(name)
-            && !declared.nkeys.contains(name)
-        {
+        for (name, place) in &declared.no_auth_users {
+            if declared.users.contains(name) || declared.nkeys.contains(name) {
+                continue;
+            }
             let name = short(name);
             let what = if config.users.is_empty() {
                 "present, but users/nkeys are not defined"
             } else {
                 "not present as user or nkey in authorization block or account configuration"
             };
-            self.mistakes.add(place, format!("no_auth_user: {name:?} {what}"));
+            self.mistakes.add(place.clone(), format!("no_auth_user: {name:?} {what}"));
+        }
+        self.agree_websocket(config, &declared);
+        if let Some(place) = &declared.https
+            && let Some(https) = config.monitor.https_port
+        {
+            if let Some(http) = config.monitor.http_port {
+                self.mistakes.add(
+                    place.clone(),
+                    format!("can't specify both HTTP ({http}) and HTTPs ({https}) ports"),
+                );
+            } else if config.tls.is_none() {
+                let what = "TLS cert and key required for HTTPS; write a tls block";
+                self.mistakes.add(place.clone(), what);
+            }
         }
         self.join_imports(config, declared.imports);
     }

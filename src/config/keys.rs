@@ -28,10 +28,6 @@ pub(crate) enum Kind {
     Integer,
     Duration,
     Text,
-    /// One text or a list of them.
-    Texts,
-    /// A block of texts.
-    TextBlock,
     /// A block of booleans.
     BooleanBlock,
     /// Anything.
@@ -64,10 +60,8 @@ impl Block {
 
 const LEAF_INSTEAD: &str =
     "connect this gateway to a nats-server cluster with a leaf uplink (leafnodes { remotes })";
-const ONE_ACCOUNT: &str = "there is one account so far, with at most one user in authorization";
-const PLAIN_LISTENER: &str = "clients connect without TLS so far; uplinks may use it";
-const NO_WEBSOCKET: &str = "clients connect over TCP so far";
-const NO_MONITOR: &str = "there is no monitoring port so far";
+const NO_JWTS: &str = "local clients have no JWTs so far; write accounts and users into the file";
+const FOR_WINDOWS: &str = "it is for Windows; write cert_file and key_file";
 const OUR_DIALS: &str = "Sedge dials its uplinks (remotes) and accepts no leaf nodes so far";
 
 /// The top level.
@@ -79,12 +73,12 @@ pub(crate) const TOP: Block = Block {
         Key(&["port"], Read),
         Key(&["client_advertise"], Read),
         Key(&["server_name"], Read),
-        Key(&["server_tags"], NoEffect(Kind::Texts)),
-        Key(&["server_metadata"], NoEffect(Kind::TextBlock)),
+        Key(&["server_tags"], Read),
+        Key(&["server_metadata"], Read),
         Key(&["feature_flags"], NoEffect(Kind::BooleanBlock)),
         Key(&["no_header_support"], Read),
-        Key(&["proxy_protocol"], OnlyFalse),
-        Key(&["default_sentinel"], NotYet(ONE_ACCOUNT)),
+        Key(&["proxy_protocol"], Read),
+        Key(&["default_sentinel"], NotYet(NO_JWTS)),
         Key(&["max_connections", "max_conn"], Read),
         Key(&["max_subscriptions", "max_subs"], Read),
         Key(&["max_sub_tokens", "max_subscription_tokens"], Read),
@@ -97,37 +91,32 @@ pub(crate) const TOP: Block = Block {
         Key(&["write_timeout"], Read),
         Key(&["lame_duck_duration"], Read),
         Key(&["lame_duck_grace_period"], Read),
-        Key(&["max_closed_clients"], NoEffect(Kind::Integer)),
+        Key(&["max_closed_clients"], Read),
         Key(&["no_fast_producer_stall"], Read),
         Key(&["disable_sublist_cache", "no_sublist_cache"], NoEffect(Kind::Boolean)),
-        Key(&["connect_error_reports"], NoEffect(Kind::Integer)),
-        Key(&["reconnect_error_reports"], NoEffect(Kind::Integer)),
+        Key(&["connect_error_reports"], Read),
+        Key(&["reconnect_error_reports"], Read),
         Key(&["debug"], Read),
         Key(&["trace"], Read),
         Key(&["trace_verbose"], Read),
-        Key(&["trace_headers"], OnlyFalse),
+        Key(&["trace_headers"], Read),
         Key(&["logtime"], Read),
         Key(&["logtime_utc"], Read),
         Key(&["log_file", "logfile"], Read),
-        Key(
-            &["log_size_limit", "logfile_size_limit"],
-            NotYet("rotate with logrotate and --signal reopen"),
-        ),
-        Key(
-            &["log_max_num", "logfile_max_num"],
-            NotYet("rotate with logrotate and --signal reopen"),
-        ),
-        Key(&["syslog"], OnlyFalse),
-        Key(&["remote_syslog"], NotYet("log to stderr and let the service manager forward it")),
-        Key(&["max_traced_msg_len"], NoEffect(Kind::Integer)),
+        Key(&["log_size_limit", "logfile_size_limit"], Read),
+        Key(&["log_max_num", "logfile_max_num"], Read),
+        Key(&["syslog"], Read),
+        Key(&["remote_syslog"], Read),
+        Key(&["max_traced_msg_len"], Read),
         Key(&["pid_file", "pidfile"], Read),
         Key(&["ports_file_dir"], Read),
-        Key(&["http"], NotYet(NO_MONITOR)),
-        Key(&["http_port", "monitor_port"], NotYet(NO_MONITOR)),
-        Key(&["https"], NotYet(NO_MONITOR)),
-        Key(&["https_port"], NotYet(NO_MONITOR)),
-        Key(&["http_base_path"], NoEffect(Kind::Text)),
-        Key(&["prof_port"], NotYet("")),
+        Key(&["http"], Read),
+        Key(&["http_port", "monitor_port"], Read),
+        Key(&["https"], Read),
+        Key(&["https_port"], Read),
+        Key(&["http_base_path"], Read),
+        // The profiler of Go's run time.
+        Key(&["prof_port"], NoEffect(Kind::Integer)),
         Key(&["prof_block_rate"], NoEffect(Kind::Integer)),
         Key(&["authorization"], Read),
         Key(&["accounts"], Read),
@@ -135,25 +124,25 @@ pub(crate) const TOP: Block = Block {
         Key(&["no_auth_user"], Read),
         Key(&["system_account", "system"], Read),
         Key(&["no_system_account", "no_system", "no_sys_acc"], Read),
-        Key(&["tls"], NotYet(PLAIN_LISTENER)),
-        Key(&["allow_non_tls"], NotYet(PLAIN_LISTENER)),
+        Key(&["tls"], Read),
+        Key(&["allow_non_tls"], Read),
         Key(&["ocsp"], OnlyFalse),
         Key(&["ocsp_cache"], OnlyFalse),
         Key(
             &["operator", "operators", "root", "roots", "root_operator", "root_operators"],
-            NotYet("local clients have no JWTs so far; an uplink may use a creds file"),
+            NotYet(NO_JWTS),
         ),
-        Key(&["resolver", "account_resolver", "accounts_resolver"], NotYet(ONE_ACCOUNT)),
-        Key(&["resolver_tls"], NotYet(ONE_ACCOUNT)),
-        Key(&["resolver_preload"], NotYet(ONE_ACCOUNT)),
-        Key(&["resolver_pinned_accounts"], NotYet(ONE_ACCOUNT)),
-        Key(&["trusted", "trusted_keys"], NotYet(ONE_ACCOUNT)),
-        Key(&["proxies"], NotYet("")),
+        Key(&["resolver", "account_resolver", "accounts_resolver"], NotYet(NO_JWTS)),
+        Key(&["resolver_tls"], NotYet(NO_JWTS)),
+        Key(&["resolver_preload"], NotYet(NO_JWTS)),
+        Key(&["resolver_pinned_accounts"], NotYet(NO_JWTS)),
+        Key(&["trusted", "trusted_keys"], NotYet(NO_JWTS)),
+        Key(&["proxies"], Read),
         Key(&["jetstream"], Read),
         Key(&["store_dir", "storedir"], Read),
-        Key(&["default_js_domain"], NotYet(ONE_ACCOUNT)),
+        Key(&["default_js_domain"], Read),
         Key(&["leafnodes", "leaf"], Read),
-        Key(&["websocket", "ws"], NotYet(NO_WEBSOCKET)),
+        Key(&["websocket", "ws"], Read),
         Key(&["mqtt"], NotYet("use a NATS client")),
         Key(&["cluster"], NotYet(LEAF_INSTEAD)),
         Key(&["gateway"], NotYet(LEAF_INSTEAD)),
@@ -303,6 +292,94 @@ pub(crate) const DESTINATION: Block = Block {
     keys: &[Key(&["destination", "dest"], Read), Key(&["weight"], Read), Key(&["cluster"], Read)],
 };
 
+/// `tls { }` of a listener.
+pub(crate) const TLS: Block = Block {
+    name: "tls",
+    keys: &[
+        Key(&["cert_file"], Read),
+        Key(&["key_file"], Read),
+        Key(&["ca_file"], Read),
+        Key(&["certs", "certificates"], Read),
+        Key(&["verify"], Read),
+        Key(&["verify_and_map"], Read),
+        // Of routes and gateways, in nats-server too.
+        Key(&["verify_cert_and_check_known_urls"], OnlyFalse),
+        // It is for dialling.
+        Key(&["insecure"], NoEffect(Kind::Boolean)),
+        Key(&["timeout"], Read),
+        Key(&["handshake_first", "first", "immediate"], Read),
+        Key(&["pinned_certs"], Read),
+        Key(&["connection_rate_limit"], Read),
+        Key(&["min_version"], Read),
+        Key(&["cipher_suites"], Read),
+        Key(&["allow_insecure_cipher_suites"], Read),
+        Key(&["curve_preferences"], Read),
+        Key(&["cert_store"], NotYet(FOR_WINDOWS)),
+        Key(&["cert_match_by"], NotYet(FOR_WINDOWS)),
+        Key(&["cert_match"], NotYet(FOR_WINDOWS)),
+        Key(&["ca_certs_match"], NotYet(FOR_WINDOWS)),
+        Key(&["cert_match_skip_invalid"], OnlyFalse),
+        Key(&["ocsp_peer"], OnlyFalse),
+    ],
+};
+
+/// An element of `certs`.
+pub(crate) const CERTIFICATE: Block =
+    Block { name: "certs", keys: &[Key(&["cert_file"], Read), Key(&["key_file"], Read)] };
+
+/// `websocket { }`.
+pub(crate) const WEBSOCKET: Block = Block {
+    name: "websocket",
+    keys: &[
+        Key(&["listen"], Read),
+        Key(&["host", "net"], Read),
+        Key(&["port"], Read),
+        Key(&["advertise"], Read),
+        Key(&["tls"], Read),
+        Key(&["no_tls"], Read),
+        Key(&["same_origin"], Read),
+        Key(
+            &[
+                "allowed_origins",
+                "allowed_origin",
+                "allow_origins",
+                "allow_origin",
+                "origins",
+                "origin",
+            ],
+            Read,
+        ),
+        Key(&["compression", "compress"], Read),
+        Key(&["handshake_timeout"], Read),
+        Key(&["authorization", "authentication"], Read),
+        Key(&["no_auth_user"], Read),
+        Key(&["jwt_cookie"], Read),
+        Key(&["user_cookie"], Read),
+        Key(&["pass_cookie"], Read),
+        Key(&["token_cookie"], Read),
+        Key(&["headers"], Read),
+        Key(&["ping_interval"], Read),
+    ],
+};
+
+/// `websocket { authorization { } }`.
+pub(crate) const WEBSOCKET_AUTHORIZATION: Block = Block {
+    name: "authorization of websocket",
+    keys: &[
+        Key(&["user", "username"], Read),
+        Key(&["password", "pass"], Read),
+        Key(&["token"], Read),
+        Key(&["timeout"], Read),
+    ],
+};
+
+/// `proxies { }`.
+pub(crate) const PROXIES: Block = Block { name: "proxies", keys: &[Key(&["trusted"], Read)] };
+
+/// An element of `proxies { trusted [ ] }`.
+pub(crate) const PROXY: Block =
+    Block { name: "a trusted proxy", keys: &[Key(&["key", "public_key"], Read)] };
+
 /// Every block, for the tests that hold names and documents together.
 #[cfg(test)]
 pub(crate) const ALL: &[&Block] = &[
@@ -321,6 +398,12 @@ pub(crate) const ALL: &[&Block] = &[
     &IMPORT_SOURCE,
     &MESSAGE_TRACE,
     &DESTINATION,
+    &TLS,
+    &CERTIFICATE,
+    &WEBSOCKET,
+    &WEBSOCKET_AUTHORIZATION,
+    &PROXIES,
+    &PROXY,
     &JETSTREAM,
     &JETSTREAM_LIMITS,
     &LEAFNODES,
@@ -452,10 +535,10 @@ pub(crate) const REMOTE_TLS: Block = Block {
         Key(&["cipher_suites"], NotYet("only strong suites are offered")),
         Key(&["curve_preferences"], NotYet("")),
         Key(&["allow_insecure_cipher_suites"], OnlyFalse),
-        Key(&["cert_store"], NotYet("it is for Windows; write cert_file and key_file")),
-        Key(&["cert_match_by"], NotYet("it is for Windows; write cert_file and key_file")),
-        Key(&["cert_match"], NotYet("it is for Windows; write cert_file and key_file")),
-        Key(&["ca_certs_match"], NotYet("it is for Windows; write cert_file and key_file")),
+        Key(&["cert_store"], NotYet(FOR_WINDOWS)),
+        Key(&["cert_match_by"], NotYet(FOR_WINDOWS)),
+        Key(&["cert_match"], NotYet(FOR_WINDOWS)),
+        Key(&["ca_certs_match"], NotYet(FOR_WINDOWS)),
         Key(&["cert_match_skip_invalid"], OnlyFalse),
         Key(&["ocsp_peer"], OnlyFalse),
     ],

@@ -30,17 +30,21 @@ mod read;
 mod remotes;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unapplied;
 mod units;
 mod users;
 mod values;
+mod websocket;
 
 pub use crate::auth::Secret;
 pub use lexer::{FILE_BYTES_MAX, KEY_BYTES_MAX};
 pub(crate) use mistake::nearest;
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes, Place};
 pub use parser::{FILES_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, Surroundings, VALUES_MAX};
+pub use tls::{CertificateFiles, CipherSuite, Curve, HandshakeFirst, TlsServerConfig};
 pub use units::LEAF_PORT;
+pub use websocket::WebSocketConfig;
 
 use crate::auth::account::{Account, Mapping};
 use crate::auth::permissions::Permissions;
@@ -67,6 +71,23 @@ pub struct Config {
     pub client_advertise: Option<String>,
     /// Do not speak headers (`INFO` says `headers:false`). Default false.
     pub no_header_support: bool,
+
+    /// A PROXY header stands in front of each connection. Default false.
+    pub proxy_protocol: bool,
+    /// Public keys of proxies that may vouch for users.
+    pub trusted_proxies: Vec<String>,
+    /// Shown in monitoring; lower case.
+    pub server_tags: Vec<String>,
+    /// Shown in monitoring, in the order written.
+    pub server_metadata: Vec<(String, String)>,
+    /// TLS of the client port; also the certificate of `https`.
+    pub tls: Option<TlsServerConfig>,
+    /// With `tls`: clients may go on without it. Default false.
+    pub allow_non_tls: bool,
+    /// The WebSocket listener.
+    pub websocket: Option<WebSocketConfig>,
+    /// The monitoring pages.
+    pub monitor: MonitorConfig,
 
     /// Clients at a time; 0 refuses all. Default 65,536.
     pub max_connections: u32,
@@ -96,18 +117,38 @@ pub struct Config {
     /// Never slow down a fast producer of a slow consumer. Default false.
     pub no_fast_producer_stall: bool,
 
+    /// Closed connections that monitoring remembers. Default 10,000.
+    pub max_closed_clients: u32,
+    /// Of failed attempts to reach a remote for the first time the first is logged, then
+    /// every one that this divides. Default 3,600.
+    pub connect_error_reports: u32,
+    /// The same for attempts to reach it again. Default 1.
+    pub reconnect_error_reports: u32,
+
     /// Log `[DBG]` lines. Default false.
     pub debug: bool,
     /// Log `[TRC]` lines: every protocol operation. Default false.
     pub trace: bool,
     /// Trace the system account too; implies `trace`. Default false.
     pub trace_verbose: bool,
+    /// Trace only the headers of messages; implies `trace`. Default false.
+    pub trace_headers: bool,
+    /// Bytes of a message that are traced; `None` is all.
+    pub max_traced_msg_len: Option<u64>,
     /// Put the time in front of a log line. Default true.
     pub logtime: bool,
     /// In UTC rather than local time. Default false.
     pub logtime_utc: bool,
     /// Log to this file instead of stderr.
     pub log_file: Option<PathBuf>,
+    /// Bytes of `log_file` at which a new one is begun; `None` is never.
+    pub log_size_limit: Option<u64>,
+    /// Log files that are kept, this one counted; `None` is all.
+    pub log_max_num: Option<u64>,
+    /// Log to the system's log. Default false.
+    pub syslog: bool,
+    /// Log to the system log of another machine, `udp://host:port`.
+    pub remote_syslog: Option<String>,
     /// Write the process id here.
     pub pid_file: Option<PathBuf>,
     /// Write `<exe>_<pid>.ports`, a JSON list of the bound addresses, into this directory.
@@ -142,6 +183,9 @@ pub struct Config {
     /// The top-level `store_dir`: where streams go if only the command line switches
     /// `JetStream` on. When `jetstream` is there, its own `store_dir` holds.
     pub store_dir: Option<PathBuf>,
+    /// The domain that `$JS.API` of an account without `JetStream` means, in the order
+    /// written.
+    pub default_js_domain: Vec<(String, String)>,
     /// Streams; `None` switches them off, the default.
     pub jetstream: Option<JetStreamConfig>,
     /// Uplinks.
@@ -156,6 +200,14 @@ impl Default for Config {
             port: 4222,
             client_advertise: None,
             no_header_support: false,
+            proxy_protocol: false,
+            trusted_proxies: Vec::new(),
+            server_tags: Vec::new(),
+            server_metadata: Vec::new(),
+            tls: None,
+            allow_non_tls: false,
+            websocket: None,
+            monitor: MonitorConfig::default(),
             max_connections: 65_536,
             max_subscriptions: None,
             max_sub_tokens: None,
@@ -169,12 +221,21 @@ impl Default for Config {
             lame_duck_duration: Duration::from_mins(2),
             lame_duck_grace_period: Duration::from_secs(10),
             no_fast_producer_stall: false,
+            max_closed_clients: 10_000,
+            connect_error_reports: 3600,
+            reconnect_error_reports: 1,
             debug: false,
             trace: false,
             trace_verbose: false,
+            trace_headers: false,
+            max_traced_msg_len: None,
             logtime: true,
             logtime_utc: false,
             log_file: None,
+            log_size_limit: None,
+            log_max_num: None,
+            syslog: false,
+            remote_syslog: None,
             pid_file: None,
             ports_file_dir: None,
             authorization: Authorization::None,
@@ -188,9 +249,41 @@ impl Default for Config {
             no_system_account: false,
             mappings: Vec::new(),
             store_dir: None,
+            default_js_domain: Vec::new(),
             jetstream: None,
             leafnodes: LeafNodesConfig::default(),
         }
+    }
+}
+
+/// The monitoring pages: `http`, `https` and their ports. At most one of the two is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorConfig {
+    /// Address to listen on. Default that for clients.
+    pub host: Option<String>,
+    /// Port for HTTP; -1 lets the system choose. `None` is off, the default.
+    pub http_port: Option<i32>,
+    /// Port for HTTPS with the certificate of `tls`; -1 lets the system choose. `None` is
+    /// off, the default.
+    pub https_port: Option<i32>,
+    /// In front of the path of every page. Default `/`.
+    pub base_path: String,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        Self { host: None, http_port: None, https_port: None, base_path: "/".to_owned() }
+    }
+}
+
+impl MonitorConfig {
+    /// What one of the four keys says; an empty host and port 0 say nothing.
+    fn listen(&mut self, host: String, http: Option<i32>, https: Option<i32>) {
+        if !host.is_empty() {
+            self.host = Some(host);
+        }
+        self.http_port = http.filter(|port| *port != 0).or(self.http_port);
+        self.https_port = https.filter(|port| *port != 0).or(self.https_port);
     }
 }
 

@@ -9,12 +9,14 @@
 //! - A wrong value leaves the default in place and the reading goes on.
 
 use super::accounts::Declared;
-use super::keys::TOP;
+use super::keys::{PROXIES, PROXY, TOP};
+use super::mappings::in_order;
 use super::mistake::{Collected, Mistakes, Place};
 use super::parser::{Map, Node, Surroundings, Value, canonical_json, parse_file};
-use super::units::host_port;
+use super::units::{host_port, short};
 use super::values::set_unless_zero;
 use super::{Config, Loaded, WriteTimeout};
+use crate::auth::nkey::PublicKey;
 use crate::time::GoDuration;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -70,11 +72,11 @@ impl Reader<'_> {
         for (key, entry) in self.entries(map, &TOP) {
             let node = &entry.node;
             match key {
-                "listen" => self.listen(key, node, &mut config),
+                "listen" => self.listen(key, node, &mut config.host, &mut config.port),
                 "host" => self.set(&mut config.host, |this| this.text(key, node)),
                 "port" => self.port(key, node, &mut config.port),
                 "client_advertise" => {
-                    config.client_advertise = self.text(key, node).filter(|text| !text.is_empty());
+                    config.client_advertise = self.filled(key, node);
                 }
                 "server_name" => {
                     let name = self.text(key, node).filter(|text| !text.is_empty());
@@ -158,6 +160,65 @@ impl Reader<'_> {
                 "no_fast_producer_stall" => {
                     self.flag(key, node, &mut config.no_fast_producer_stall);
                 }
+                "max_closed_clients" => {
+                    if let Some(value) = self.integer(key, node, i64::MIN, u32::MAX.into()) {
+                        config.max_closed_clients = u32::try_from(value).unwrap_or(0);
+                    }
+                }
+                "connect_error_reports" => {
+                    config.connect_error_reports =
+                        self.reports(key, node, config.connect_error_reports);
+                }
+                "reconnect_error_reports" => {
+                    config.reconnect_error_reports =
+                        self.reports(key, node, config.reconnect_error_reports);
+                }
+                "server_tags" => config.server_tags = self.tags(key, node),
+                "server_metadata" => config.server_metadata = self.pairs(key, node),
+                "proxy_protocol" => self.flag(key, node, &mut config.proxy_protocol),
+                "proxies" => config.trusted_proxies = self.proxies(node),
+                "tls" => config.tls = self.tls(node),
+                "allow_non_tls" => self.flag(key, node, &mut config.allow_non_tls),
+                "websocket" => config.websocket = self.websocket(node, &mut declared),
+                "http" => {
+                    let (mut host, mut port) = (String::new(), 0);
+                    self.listen(key, node, &mut host, &mut port);
+                    config.monitor.listen(host, Some(port), None);
+                }
+                "https" => {
+                    let (mut host, mut port) = (String::new(), 0);
+                    self.listen(key, node, &mut host, &mut port);
+                    config.monitor.listen(host, None, Some(port));
+                    declared.https = Some(node.place.clone());
+                }
+                "http_port" => {
+                    let mut port = 0;
+                    self.port(key, node, &mut port);
+                    config.monitor.listen(String::new(), Some(port), None);
+                }
+                "https_port" => {
+                    let mut port = 0;
+                    self.port(key, node, &mut port);
+                    config.monitor.listen(String::new(), None, Some(port));
+                    declared.https = Some(node.place.clone());
+                }
+                "http_base_path" => {
+                    self.set(&mut config.monitor.base_path, |this| this.text(key, node));
+                }
+                "trace_headers" => self.flag(key, node, &mut config.trace_headers),
+                "max_traced_msg_len" => {
+                    config.max_traced_msg_len = self.bound(key, node, u32::MAX.into());
+                }
+                "log_size_limit" => config.log_size_limit = self.bound(key, node, i64::MAX),
+                "log_max_num" => {
+                    config.log_max_num = self.bound(key, node, u32::MAX.into());
+                }
+                "syslog" => self.flag(key, node, &mut config.syslog),
+                "remote_syslog" => config.remote_syslog = self.filled(key, node),
+                "default_js_domain" => {
+                    config.default_js_domain = self.pairs(key, node);
+                    declared.default_js_domain = Some(node.place.clone());
+                }
                 "debug" => self.flag(key, node, &mut config.debug),
                 "trace" => self.flag(key, node, &mut config.trace),
                 "trace_verbose" => self.flag(key, node, &mut config.trace_verbose),
@@ -170,11 +231,13 @@ impl Reader<'_> {
                 "accounts" => self.accounts(node, &mut config, &mut declared),
                 "mappings" => config.mappings = self.mappings(key, node),
                 "no_auth_user" => {
-                    config.no_auth_user = self.text(key, node).filter(|text| !text.is_empty());
-                    declared.no_auth_user = Some(node.place.clone());
+                    config.no_auth_user = self.filled(key, node);
+                    if let Some(name) = &config.no_auth_user {
+                        declared.no_auth_users.push((name.clone(), node.place.clone()));
+                    }
                 }
                 "system_account" => {
-                    config.system_account = self.text(key, node).filter(|text| !text.is_empty());
+                    config.system_account = self.filled(key, node);
                     declared.system_account = Some(node.place.clone());
                 }
                 "no_system_account" => self.flag(key, node, &mut config.no_system_account),
@@ -188,7 +251,7 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        config.trace |= config.trace_verbose;
+        config.trace |= config.trace_verbose | config.trace_headers;
         if let Some(directory) = &config.store_dir
             && let Some(jetstream) = &mut config.jetstream
         {
@@ -232,24 +295,25 @@ impl Reader<'_> {
         config
     }
 
-    fn listen(&mut self, key: &str, node: &Node, config: &mut Config) {
+    /// `host:port` or a port; what is not written stays as it is.
+    pub(super) fn listen(&mut self, key: &str, node: &Node, host: &mut String, port: &mut i32) {
         if let Value::Integer { .. } = node.value {
-            self.port(key, node, &mut config.port);
+            self.port(key, node, port);
             return;
         }
         let Some(text) = self.text(key, node) else { return };
         match host_port(&text) {
-            Ok((host, port)) => {
-                if !host.is_empty() {
-                    config.host = host;
+            Ok((name, number)) => {
+                if !name.is_empty() {
+                    *host = name;
                 }
-                self.port_number(key, node, port, &mut config.port);
+                self.port_number(key, node, number, port);
             }
-            Err(what) => self.wrong(node, format!("listen: {what}")),
+            Err(what) => self.wrong(node, format!("{key}: {what}")),
         }
     }
 
-    fn port(&mut self, key: &str, node: &Node, port: &mut i32) {
+    pub(super) fn port(&mut self, key: &str, node: &Node, port: &mut i32) {
         if let Some(value) = self.integer(key, node, i64::MIN, i64::MAX) {
             self.port_number(key, node, value, port);
         }
@@ -265,6 +329,77 @@ impl Reader<'_> {
                 format!("{key}: {value} is no port; there are 1 to 65535, and -1 for any free one"),
             ),
         }
+    }
+
+    /// How often a failed attempt is logged; 0 and below are the default.
+    fn reports(&mut self, key: &str, node: &Node, default: u32) -> u32 {
+        let value = self.integer(key, node, i64::MIN, u32::MAX.into());
+        value.and_then(|value| u32::try_from(value).ok()).filter(|v| *v > 0).unwrap_or(default)
+    }
+
+    /// A bound where 0 and below are none.
+    fn bound(&mut self, key: &str, node: &Node, max: i64) -> Option<u64> {
+        let value = self.integer(key, node, i64::MIN, max)?;
+        u64::try_from(value).ok().filter(|value| *value > 0)
+    }
+
+    fn tags(&mut self, key: &str, node: &Node) -> Vec<String> {
+        let mut tags = Vec::new();
+        for text in self.texts(key, node) {
+            let tag = text.trim().to_lowercase();
+            if !tag.is_empty() && !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        tags
+    }
+
+    /// A block of texts under free keys, in the order written.
+    fn pairs(&mut self, key: &str, node: &Node) -> Vec<(String, String)> {
+        let Some(map) = self.map(key, node) else { return Vec::new() };
+        let mut pairs = Vec::new();
+        for (name, entry) in in_order(map) {
+            if let Some(value) = self.text(key, &entry.node) {
+                pairs.push((name.to_owned(), value));
+            }
+        }
+        pairs
+    }
+
+    /// Public keys of proxies.
+    fn proxies(&mut self, node: &Node) -> Vec<String> {
+        let Value::Map(map) = &node.value else {
+            let kind = node.value.kind();
+            self.wrong(node, format!("expected proxies to be a map/struct, got {kind}"));
+            return Vec::new();
+        };
+        let mut keys = Vec::new();
+        for (key, entry) in self.entries(map, &PROXIES) {
+            let Value::Array(nodes) = &entry.node.value else {
+                self.wrong_kind(key, &entry.node, "a list of { key }");
+                continue;
+            };
+            for node in nodes {
+                let Value::Map(map) = &node.value else {
+                    let kind = node.value.kind();
+                    self.wrong(
+                        node,
+                        format!("expected proxies' trusted entry to be a map/struct, got {kind}"),
+                    );
+                    continue;
+                };
+                for (key, entry) in self.entries(map, &PROXY) {
+                    let Some(text) = self.text(key, &entry.node) else { continue };
+                    if text.parse::<PublicKey>().is_ok() {
+                        keys.push(text);
+                    } else {
+                        let text = short(&text);
+                        self.wrong(&entry.node, format!("invalid proxy key {text:?}"));
+                    }
+                }
+            }
+        }
+        keys
     }
 }
 

@@ -12,8 +12,13 @@ use crate::auth::account::GLOBAL;
 use crate::auth::nkey::{KeyKind, PublicKey};
 use crate::auth::permissions::Permissions;
 use crate::auth::user::{ConnectionType, Login, User};
+use crate::time::GoDuration;
 use std::fmt::Write as _;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// An authentication that may take longer than this is probably an unquoted duration.
+const TIMEOUT_USUAL_MAX: Duration = Duration::from_mins(1);
 
 impl Reader<'_> {
     pub(super) fn authorization(
@@ -30,7 +35,18 @@ impl Reader<'_> {
                 "user" => user = self.text(key, node),
                 "password" => password = self.secret(key, node),
                 "token" => token = self.secret(key, node),
-                "timeout" => self.set(&mut config.auth_timeout, |this| this.seconds(key, node)),
+                "timeout" => {
+                    self.set(&mut config.auth_timeout, |this| this.seconds(key, node));
+                    if config.auth_timeout > TIMEOUT_USUAL_MAX {
+                        self.warnings.add(
+                            node.place.clone(),
+                            format!(
+                                "timeout of {} is high, consider keeping it under 60 seconds",
+                                GoDuration(config.auth_timeout)
+                            ),
+                        );
+                    }
+                }
                 "users" => users = Some(node),
                 "default_permissions" => config.default_permissions = self.permissions(node),
                 "proxy_required" => self.flag(key, node, &mut config.proxy_required),

@@ -12,12 +12,8 @@ use super::mistake::nearest;
 use super::parser::{Entry, Map, Node, Value};
 use super::read::Reader;
 use super::units::{duration, short};
-use crate::time::GoDuration;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// An authentication that may take longer than this is probably an unquoted duration.
-const TIMEOUT_USUAL_MAX: Duration = Duration::from_mins(1);
 
 impl Reader<'_> {
     /// The known keys of a block in the order of the text; reports the others.
@@ -82,14 +78,6 @@ impl Reader<'_> {
             Kind::Text => {
                 self.text(key, node);
             }
-            Kind::Texts => {
-                self.texts(key, node);
-            }
-            Kind::TextBlock => {
-                for entry in self.map(key, node).into_iter().flat_map(Map::values) {
-                    self.text(key, &entry.node);
-                }
-            }
             Kind::BooleanBlock => {
                 for entry in self.map(key, node).into_iter().flat_map(Map::values) {
                     self.flag(key, &entry.node, &mut false);
@@ -130,6 +118,11 @@ impl Reader<'_> {
         }
         self.wrong_kind(key, node, "text, in quotes if it looks like something else");
         None
+    }
+
+    /// A text; an empty one is as if it were not there.
+    pub(super) fn filled(&mut self, key: &str, node: &Node) -> Option<String> {
+        self.text(key, node).filter(|text| !text.is_empty())
     }
 
     /// One text or a list of them.
@@ -269,15 +262,6 @@ impl Reader<'_> {
                 return None;
             }
         };
-        if value > TIMEOUT_USUAL_MAX {
-            self.warnings.add(
-                node.place.clone(),
-                format!(
-                    "{key} of {} is high, consider keeping it under 60 seconds",
-                    GoDuration(value)
-                ),
-            );
-        }
         Some(value)
     }
 

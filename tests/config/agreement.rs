@@ -136,7 +136,13 @@ fn where_we_are_stricter_or_wider_is_known() {
         "authorization { pass: x }",
         "leafnodes { remotes: [ { account: A } ] }",
         "leafnodes { remotes: [ { url: \"nats://h\", creds: \"/nonexistent\" } ] }",
-        "websocket { port: 8080, no_tls: true }",
+        "websocket { port: 8080 }",
+        "tls {}",
+        "https: 8222",
+        "no_auth_user: a",
+        "system_account: A",
+        "accounts { A { exports: [ {} ] } }",
+        "accounts: 5",
         "cluster { name: c, port: 6222 }",
     ];
     let Some(verdicts) = both(&wider) else { return };

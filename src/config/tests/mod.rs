@@ -1,6 +1,7 @@
 //! Texts and what they mean, or what is said of them.
 
 mod accounts;
+mod listeners;
 
 use super::parser::tests::Fake;
 use super::read::load;
@@ -15,8 +16,8 @@ pub(super) fn load_text(text: &str) -> Result<Loaded, Vec<String>> {
             ("g.conf", text.to_owned()),
             ("g.creds", CREDS.to_owned()),
             ("d/g.creds", CREDS.to_owned()),
-            ("cert.pem", String::new()),
-            ("key.pem", String::new()),
+            ("cert.pem", "-----BEGIN CERTIFICATE-----".to_owned()),
+            ("key.pem", "-----BEGIN EC PRIVATE KEY-----".to_owned()),
             ("wrong.creds", "hello".to_owned()),
         ],
         variables: vec![("HOME", "home"), ("DIR", "d")],
@@ -238,21 +239,17 @@ fn an_unknown_key_gets_the_nearest_known_one() {
 #[test]
 fn a_key_we_lack_is_named_with_what_to_do_instead() {
     for (text, expected) in [
-        ("websocket {}", "Sedge does not have \"websocket\" yet"),
         ("mqtt { port: 1883 }", "Sedge does not have \"mqtt\" yet"),
         ("cluster { name: c }", "leaf uplink"),
         ("gateway { name: c }", "leaf uplink"),
-        ("http: 8222", "monitoring"),
-        ("tls {}", "Sedge does not have \"tls\" yet"),
         ("operator: x", "JWT"),
-        ("proxy_protocol: true", "Sedge does not have \"proxy_protocol\" yet"),
         ("leafnodes { port: 7422 }", "accepts no leaf nodes"),
         ("jetstream { ek: x }", "encrypt the file system"),
     ] {
         let mistake = mistake(text);
         assert!(mistake.contains(expected), "{text}: {mistake}");
     }
-    config("proxy_protocol: false; connect_error_reports: 5; max_closed_clients: 5");
+    config("ocsp: false; prof_port: 8080; disable_sublist_cache: true");
 }
 
 #[test]
