@@ -290,6 +290,7 @@ impl Interest {
     }
 
     /// Gives the buffers of a fresh match back, so that the next lookup allocates nothing.
+    #[inline]
     pub fn recycle(&mut self, found: Found) {
         if let Found::Fresh(matches) = found {
             self.scratch = matches;

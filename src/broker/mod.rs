@@ -540,10 +540,15 @@ impl Broker {
     }
 
     /// The subject after the mappings of our JetStream domain.
+    #[inline]
     fn mapped<'a>(&self, account: AccountId, subject: &'a [u8]) -> Cow<'a, [u8]> {
         if subject.first() != Some(&b'$') || self.domain_prefix.is_empty() {
             return Cow::Borrowed(subject);
         }
+        self.mapped_api(account, subject)
+    }
+
+    fn mapped_api<'a>(&self, account: AccountId, subject: &'a [u8]) -> Cow<'a, [u8]> {
         if self.js_slot(account).is_none() {
             return Cow::Borrowed(subject);
         }

@@ -35,6 +35,7 @@ impl Outbox {
     }
 
     /// The end of the buffer, to append to. Takes a buffer from the pool if it has none.
+    #[inline]
     pub fn tail(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
         if self.buf.capacity() == 0 {
             self.buf = pool.take();

@@ -138,21 +138,26 @@ fn parse_plain_pub<'a>(buf: &'a [u8], bounds: &Bounds) -> Option<Parsed<'a>> {
     if line.len() > bounds.control_line {
         return None;
     }
-    if memchr::memchr2(b'\t', b'\n', line).is_some() {
+    // The size first, backwards: it is short.
+    let last = line.iter().rposition(|byte| !byte.is_ascii_digit())?;
+    let (subject, total) = (line.get(..last)?, line.get(last + 1..)?);
+    if line.get(last) != Some(&b' ') {
         return None;
     }
-    let first = memchr::memchr(b' ', line)?;
-    let (subject, line) = (line.get(..first)?, line.get(first + 1..)?);
-    let (reply, total) = match memchr::memchr(b' ', line) {
-        Some(second) => (line.get(..second)?, line.get(second + 1..)?),
-        None => (&[][..], line),
+    // What is left has one blank if there is a reply subject; an empty subject or reply means
+    // doubled blanks.
+    let (subject, reply) = match find_blank(subject) {
+        None => (subject, &[][..]),
+        Some(first) => {
+            let reply = subject.get(first + 1..)?;
+            if subject.get(first) != Some(&b' ') || reply.is_empty() || find_blank(reply).is_some()
+            {
+                return None;
+            }
+            (subject.get(..first)?, reply)
+        }
     };
-    // An empty subject or reply means doubled blanks; a size with anything but digits, more
-    // arguments.
     if subject.is_empty() {
-        return None;
-    }
-    if reply.is_empty() && line.len() != total.len() {
         return None;
     }
     let total = size(total)?;
@@ -166,6 +171,16 @@ fn parse_plain_pub<'a>(buf: &'a [u8], bounds: &Bounds) -> Option<Parsed<'a>> {
     }
     let used = b"PUB ".len() + line_len + 2 + total + 2;
     Some(Parsed::Op(ClientOp::Pub { subject, reply, headers: &[], payload }, used))
+}
+
+/// Of what is mostly shorter than what a vector search needs to be worth its call.
+#[inline]
+fn find_blank(text: &[u8]) -> Option<usize> {
+    if text.len() < 32 {
+        text.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\n'))
+    } else {
+        memchr::memchr3(b' ', b'\t', b'\n', text)
+    }
 }
 
 fn parse_any<'a>(buf: &'a [u8], bounds: &Bounds) -> Result<Parsed<'a>, ParseError> {
@@ -360,6 +375,10 @@ pub fn write_msg(
     headers: &[u8],
     payload: &[u8],
 ) {
+    if headers.is_empty() && payload.len() <= COPIED_BYTES_MAX {
+        write_small(out, subject, sid, reply, payload);
+        return;
+    }
     let total = headers.len() + payload.len();
     out.reserve(subject.len() + sid.len() + reply.len() + total + 32);
     out.extend_from_slice(if headers.is_empty() { b"MSG " } else { b"HMSG " });
@@ -381,6 +400,46 @@ pub fn write_msg(
     out.extend_from_slice(headers);
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Largest payload that [`write_small`] writes.
+const COPIED_BYTES_MAX: usize = 512;
+
+/// Writes `MSG`. Makes room once and fills it: each append to a `Vec` looks for room again,
+/// and is a call where the compiler minds size.
+#[inline]
+fn write_small(out: &mut Vec<u8>, subject: &[u8], sid: &[u8], reply: &[u8], payload: &[u8]) {
+    let mut digits = itoa::Buffer::new();
+    let size = digits.format(u16::try_from(payload.len()).unwrap_or_default()).as_bytes();
+    let reply_len = if reply.is_empty() { 0 } else { reply.len() + 1 };
+    let len = b"MSG   \r\n\r\n".len() + subject.len() + sid.len() + reply_len + size.len();
+    let start = out.len();
+    // The blanks are then in place.
+    out.resize(start + len + payload.len(), b' ');
+    let room = out.get_mut(start..).unwrap_or_default();
+    let room = put(room, b"MSG", 1);
+    let room = put(room, subject, 1);
+    let mut room = put(room, sid, 1);
+    if reply_len > 0 {
+        room = put(room, reply, 1);
+    }
+    let room = put(room, size, 0);
+    let room = put(room, b"\r\n", 0);
+    let room = put(room, payload, 0);
+    put(room, b"\r\n", 0);
+}
+
+/// Copies `part` to the front of `room`; gives what comes after it and `gap` more bytes.
+#[expect(clippy::inline_always, reason = "a call would cost more than the copy")]
+#[inline(always)]
+fn put<'a>(room: &'a mut [u8], part: &[u8], gap: usize) -> &'a mut [u8] {
+    match room.split_at_mut_checked(part.len()) {
+        Some((place, rest)) => {
+            place.copy_from_slice(part);
+            rest.get_mut(gap..).unwrap_or_default()
+        }
+        None => &mut [],
+    }
 }
 
 /// Writes `-ERR 'text'`.

@@ -51,7 +51,20 @@ pub fn is_valid_strict(subject: &[u8]) -> bool {
 
 /// A valid subject without wildcards.
 pub fn is_valid_literal(subject: &[u8]) -> bool {
-    is_valid(subject) && !has_wildcard(subject)
+    // One look at each byte is enough for nearly all.
+    let (mut token_len, mut may_be_wildcard) = (0_usize, false);
+    for &byte in subject {
+        if byte == b'.' {
+            if token_len == 0 {
+                return false;
+            }
+            token_len = 0;
+        } else {
+            may_be_wildcard |= matches!(byte, b'*' | b'>');
+            token_len += 1;
+        }
+    }
+    token_len > 0 && !(may_be_wildcard && has_wildcard(subject))
 }
 
 /// Does `pattern` match the literal `subject`? A wildcard in `subject` is plain text.
