@@ -5,9 +5,10 @@
 //! what fails there is a mistake of the program.
 
 mod async_nats;
+mod cli;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::peers;
@@ -23,8 +24,13 @@ const CONFIG: &str = "jetstream {\n  store_dir: \"$DIR/store\"\n  max_memory_sto
 type Program = fn(url: &str) -> Result<(), Trouble>;
 
 pub(crate) fn tests() -> Vec<Test> {
-    let programs: [(&str, Program); 3] =
-        [("async_nats", async_nats::run), ("nats_py", nats_py), ("node", node)];
+    let programs: [(&str, Program); 5] = [
+        ("async_nats", async_nats::run),
+        ("nats_py", nats_py),
+        ("node", node),
+        ("go", go),
+        ("nats_cli", cli::run),
+    ];
     let mut tests = Vec::new();
     for (name, program) in programs {
         tests.push(Test {
@@ -59,6 +65,11 @@ fn node(url: &str) -> Result<(), Trouble> {
     execute(Command::new("node").arg(script("node/client.cjs")).arg(url).arg(modules))
 }
 
+fn go(url: &str) -> Result<(), Trouble> {
+    let program = peers::go_client().map_err(Trouble::LeftOut)?;
+    execute(Command::new(program).arg(url))
+}
+
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/clients").join(name)
 }
@@ -73,25 +84,30 @@ fn execute(command: &mut Command) -> Result<(), Trouble> {
         .stderr(err.map_err(failed("no temporary file"))?)
         .spawn()
         .map_err(failed("the client does not start"))?;
-    let deadline = Instant::now() + PROGRAM_DEADLINE;
-    let status = loop {
+    let status = wait(&mut child, PROGRAM_DEADLINE);
+    if status == "exit status: 0" {
+        return Ok(());
+    }
+    let shown = std::fs::read_to_string(output.path()).unwrap_or_default();
+    Err(Trouble::Failed(format!("the client: {status}\n{shown}")))
+}
+
+/// Waits for the end of a process, which the deadline brings about if nothing else does.
+fn wait(child: &mut Child, time: Duration) -> String {
+    let deadline = Instant::now() + time;
+    loop {
         match child.try_wait() {
-            Ok(Some(status)) => break status.to_string(),
+            Ok(Some(status)) => return status.to_string(),
             Ok(None) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();
-                break format!("not done after {PROGRAM_DEADLINE:?}");
+                return format!("not done after {time:?}");
             }
         }
-    };
-    if status == "exit status: 0" {
-        return Ok(());
     }
-    let shown = std::fs::read_to_string(output.path()).unwrap_or_default();
-    Err(Trouble::Failed(format!("the client: {status}\n{shown}")))
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Trouble {

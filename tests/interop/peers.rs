@@ -1,4 +1,5 @@
-//! What the tests need from outside: nats-server, Python with nats-py, Node with its client.
+//! What the tests need from outside: nats-server, Python with nats-py, Node with its client,
+//! the Go client and the `nats` command line.
 //!
 //! `./tests/run` brings all of it into `target/peers` and names it in environment variables;
 //! without the variables the same places are looked at, so that `cargo test` works after it.
@@ -23,6 +24,18 @@ pub(crate) fn node() -> Result<PathBuf, String> {
     folder
         .filter(|f| f.join("node_modules/@nats-io/transport-node").is_dir())
         .ok_or_else(|| String::from("the Node client is not here; ./tests/run brings it"))
+}
+
+/// The program that uses the Go client.
+pub(crate) fn go_client() -> Result<PathBuf, String> {
+    find("SEDGE_PEER_GO", &["go/client"])
+        .ok_or_else(|| String::from("the Go client is not here; ./tests/run brings it"))
+}
+
+/// The `nats` command line.
+pub(crate) fn nats_cli() -> Result<PathBuf, String> {
+    find("SEDGE_PEER_NATS_CLI", &["go/bin/nats"])
+        .ok_or_else(|| String::from("the nats command line is not here; ./tests/run brings it"))
 }
 
 fn find(variable: &str, places: &[&str]) -> Option<PathBuf> {
