@@ -18,6 +18,7 @@ use super::connect::Connect;
 use super::interest::SubId;
 use super::leaf::Leaf;
 use super::outbox::Outbox;
+use super::short::Short;
 use crate::id::{AccountId, ConnId};
 use crate::jetstream::host::Target;
 use crate::proto::client::Bounds;
@@ -262,7 +263,7 @@ pub(super) enum Receiver {
         /// Slot of the connection.
         conn: u32,
         /// As the client calls it.
-        sid: Box<[u8]>,
+        sid: Short,
         /// Messages so far.
         delivered: u64,
         /// Ends after this many; 0: never.

@@ -3,11 +3,14 @@
 //! Owns the subject tree, queue-group membership and the cache of matches. Does not own
 //! receivers, only a [`SubId`] for each subscription, and never writes to one.
 //!
-//! The tree keeps all edges in one hash table, so that a subscription on a subject of its
-//! own (an inbox) costs a few dozen bytes a token and no map of its own.
+//! The tree keeps all edges in one hash table, and grows a node only where two subjects part:
+//! what follows on a way that only one subject takes is one *tail*, compared in one go. So a
+//! subscription on a subject of its own (an inbox) costs an edge and a tail however many
+//! tokens it has, and among very many subscriptions a match touches few places in memory.
 //!
 //! # Invariants
-//! - A [`SubId`] is in the tree at most once, at the node of its subject.
+//! - A [`SubId`] is in the tree at most once, at the node or tail where its subject ends.
+//! - A tail's rest is a valid subject, or empty where the subject ends with the edge.
 //! - A node without subscriptions and children does not exist: interest that went leaves
 //!   nothing behind.
 //! - A cached match is used only while nothing was inserted or removed since.
@@ -22,6 +25,7 @@ use core::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use super::short::Short;
 use crate::limits::MATCH_CACHE_LEN;
 use crate::subject::tokens;
 
@@ -69,43 +73,136 @@ impl Matches {
 
 /// Index of a node; the root is 0.
 type NodeId = u32;
+/// A node, or a tail if [`TAIL`] is set.
+type Child = u32;
 
 const ROOT: NodeId = 0;
 /// Stands for "no node".
-const NONE: NodeId = u32::MAX;
+const NONE: Child = u32::MAX;
+/// Marks a [`Child`] that is a tail.
+const TAIL: Child = 1 << 31;
+
+/// The index of a child that is a tail.
+fn tail_of(child: Child) -> Option<usize> {
+    (child != NONE && child & TAIL != 0).then_some((child ^ TAIL) as usize)
+}
+
+/// Subscriptions on one subject.
+#[derive(Debug, Default)]
+struct Here {
+    plain: Few,
+    queues: Vec<Group>,
+}
+
+impl Here {
+    fn insert(&mut self, queue: &[u8], sub: SubId) {
+        if queue.is_empty() {
+            self.plain.push(sub);
+        } else if let Some(group) = self.queues.iter_mut().find(|group| *group.queue == *queue) {
+            group.members.push(sub);
+        } else {
+            self.queues.push(Group { queue: Rc::from(queue), members: alloc::vec![sub] });
+        }
+    }
+
+    fn remove(&mut self, queue: &[u8], sub: SubId) {
+        if queue.is_empty() {
+            self.plain.remove(sub);
+        } else {
+            for group in &mut self.queues {
+                if *group.queue == *queue {
+                    group.members.retain(|&other| other != sub);
+                }
+            }
+            self.queues.retain(|group| !group.members.is_empty());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.plain.as_slice().is_empty() && self.queues.is_empty()
+    }
+
+    fn take(&self, matches: &mut Matches) {
+        matches.plain.extend_from_slice(self.plain.as_slice());
+        for group in &self.queues {
+            matches.add_group(&group.queue, &group.members);
+        }
+    }
+}
+
+/// Plain subscriptions on one subject, of which there is mostly one: it needs no memory of
+/// its own, and none has to be looked at.
+#[derive(Debug)]
+enum Few {
+    One(SubId),
+    Many(Vec<SubId>),
+}
+
+impl Default for Few {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Few {
+    fn as_slice(&self) -> &[SubId] {
+        match self {
+            Self::One(sub) => core::slice::from_ref(sub),
+            Self::Many(subs) => subs,
+        }
+    }
+
+    fn push(&mut self, sub: SubId) {
+        match self {
+            Self::One(first) => *self = Self::Many(alloc::vec![*first, sub]),
+            Self::Many(subs) if subs.is_empty() => *self = Self::One(sub),
+            Self::Many(subs) => subs.push(sub),
+        }
+    }
+
+    fn remove(&mut self, sub: SubId) {
+        match self {
+            Self::One(only) if *only == sub => *self = Self::default(),
+            Self::One(_) => {}
+            Self::Many(subs) => subs.retain(|&other| other != sub),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Node {
     parent: NodeId,
     /// Child under the token `*`.
-    star: NodeId,
-    /// Child under the token `>`.
-    full: NodeId,
+    star: Child,
+    /// Child under the token `>`, always a tail.
+    full: Child,
     /// Literal children; their edges are in the table.
     children: u32,
-    plain: Vec<SubId>,
-    queues: Vec<Group>,
+    here: Here,
 }
 
 impl Node {
     fn new(parent: NodeId) -> Self {
-        Self { parent, star: NONE, full: NONE, children: 0, plain: Vec::new(), queues: Vec::new() }
+        Self { parent, star: NONE, full: NONE, children: 0, here: Here::default() }
     }
 
     fn is_unused(&self) -> bool {
-        self.plain.is_empty()
-            && self.queues.is_empty()
-            && self.children == 0
-            && self.star == NONE
-            && self.full == NONE
+        self.here.is_empty() && self.children == 0 && self.star == NONE && self.full == NONE
     }
+}
+
+#[derive(Debug)]
+struct Tail {
+    /// What follows the edge; empty if nothing does.
+    rest: Short,
+    here: Here,
 }
 
 #[derive(Debug)]
 struct Edge {
     parent: NodeId,
-    token: Box<[u8]>,
-    child: NodeId,
+    token: Short,
+    child: Child,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +216,8 @@ struct Cached {
 pub struct Interest {
     nodes: Vec<Node>,
     free: Vec<NodeId>,
+    tails: Vec<Tail>,
+    free_tails: Vec<Child>,
     edges: HashTable<Edge>,
     hasher: FixedState,
     generation: u64,
@@ -160,6 +259,8 @@ impl Interest {
         Self {
             nodes: alloc::vec![Node::new(NONE)],
             free: Vec::new(),
+            tails: Vec::new(),
+            free_tails: Vec::new(),
             edges: HashTable::new(),
             hasher: FixedState::with_seed(seed),
             generation: 0,
@@ -174,53 +275,111 @@ impl Interest {
 
     /// Adds a subscription. `queue` empty: plain. The subject must be valid.
     pub fn insert(&mut self, subject: &[u8], queue: &[u8], sub: SubId) {
-        let mut at = ROOT;
-        for token in tokens(subject) {
-            at = self.child_or_new(at, token);
-        }
         self.generation += 1;
-        let Some(node) = self.nodes.get_mut(at as usize) else { return };
-        if queue.is_empty() {
-            node.plain.push(sub);
-        } else if let Some(group) = node.queues.iter_mut().find(|group| *group.queue == *queue) {
-            group.members.push(sub);
-        } else {
-            node.queues.push(Group { queue: Rc::from(queue), members: alloc::vec![sub] });
+        let (mut at, mut rest) = (ROOT, subject);
+        loop {
+            let (token, after) = split(rest);
+            let mut child = self.child(at, token);
+            if child == NONE {
+                let mut here = Here::default();
+                here.insert(queue, sub);
+                let tail =
+                    self.add_tail(Tail { rest: Short::from(after.unwrap_or_default()), here });
+                self.link(at, token, tail);
+                return;
+            }
+            if let Some(index) = tail_of(child) {
+                let Some(tail) = self.tails.get_mut(index) else { return };
+                if *tail.rest == *after.unwrap_or_default() {
+                    tail.here.insert(queue, sub);
+                    return;
+                }
+                child = self.part(at, token, child);
+            }
+            match after {
+                Some(after) => (at, rest) = (child, after),
+                None => {
+                    if let Some(node) = self.nodes.get_mut(child as usize) {
+                        node.here.insert(queue, sub);
+                    }
+                    return;
+                }
+            }
         }
+    }
+
+    /// Puts a node in the place of a tail, which goes on one token further down.
+    fn part(&mut self, parent: NodeId, token: &[u8], tail: Child) -> NodeId {
+        let node = self.add_node(parent);
+        self.relink(parent, token, node);
+        let Some(part) = tail_of(tail).and_then(|index| self.tails.get_mut(index)) else {
+            return node;
+        };
+        let rest = core::mem::replace(&mut part.rest, Short::from(&[][..]));
+        if rest.is_empty() {
+            let here = core::mem::take(&mut part.here);
+            self.free_tails.push(tail);
+            if let Some(node) = self.nodes.get_mut(node as usize) {
+                node.here = here;
+            }
+        } else {
+            let (first, after) = split(&rest);
+            part.rest = Short::from(after.unwrap_or_default());
+            self.link(node, first, tail);
+        }
+        node
     }
 
     /// Removes a subscription inserted with the same subject and queue; unknown ones are
     /// ignored.
     pub fn remove(&mut self, subject: &[u8], queue: &[u8], sub: SubId) {
-        let mut at = ROOT;
-        for token in tokens(subject) {
-            match self.child(at, token) {
-                NONE => return,
-                child => at = child,
-            }
-        }
         self.generation += 1;
         self.removes += 1;
-        if let Some(node) = self.nodes.get_mut(at as usize) {
-            if queue.is_empty() {
-                node.plain.retain(|&other| other != sub);
-            } else {
-                for group in &mut node.queues {
-                    if *group.queue == *queue {
-                        group.members.retain(|&other| other != sub);
-                    }
+        let (mut at, mut rest, mut depth) = (ROOT, subject, 0);
+        loop {
+            let (token, after) = split(rest);
+            let child = self.child(at, token);
+            if child == NONE {
+                return;
+            }
+            if let Some(index) = tail_of(child) {
+                let Some(tail) = self.tails.get_mut(index) else { return };
+                if *tail.rest != *after.unwrap_or_default() {
+                    return;
                 }
-                node.queues.retain(|group| !group.members.is_empty());
+                tail.here.remove(queue, sub);
+                if tail.here.is_empty() {
+                    tail.rest = Short::from(&[][..]);
+                    self.free_tails.push(child);
+                    self.unlink(at, token);
+                }
+                break;
+            }
+            (at, depth) = (child, depth + 1);
+            match after {
+                Some(after) => rest = after,
+                None => {
+                    if let Some(node) = self.nodes.get_mut(child as usize) {
+                        node.here.remove(queue, sub);
+                    }
+                    break;
+                }
             }
         }
-        let path: Vec<&[u8]> = tokens(subject).collect();
+        self.prune(at, subject, depth);
+    }
+
+    /// Removes the node `at` and those above it that are of no use any more. It is `depth`
+    /// tokens of `subject` down.
+    fn prune(&mut self, mut at: NodeId, subject: &[u8], depth: usize) {
+        let path: Vec<&[u8]> = tokens(subject).take(depth).collect();
         for token in path.into_iter().rev() {
             let Some(node) = self.nodes.get(at as usize) else { return };
             if !node.is_unused() {
                 return;
             }
             let parent = node.parent;
-            self.unlink(parent, token, at);
+            self.unlink(parent, token);
             self.free.push(at);
             at = parent;
         }
@@ -299,14 +458,21 @@ impl Interest {
 
     /// The subscriptions inserted on exactly this text, wildcards taken as text.
     pub fn literal(&self, subject: &[u8]) -> (&[SubId], &[Group]) {
-        let mut at = ROOT;
-        for token in tokens(subject) {
-            match self.child(at, token) {
-                NONE => return (&[], &[]),
-                child => at = child,
+        let (mut at, mut rest) = (ROOT, subject);
+        let here = loop {
+            let (token, after) = split(rest);
+            let child = self.child(at, token);
+            if let Some(index) = tail_of(child) {
+                let tail = self.tails.get(index);
+                let same = |tail: &&Tail| *tail.rest == *after.unwrap_or_default();
+                break tail.filter(same).map(|tail| &tail.here);
             }
-        }
-        self.nodes.get(at as usize).map_or((&[], &[]), |node| (&node.plain, &node.queues))
+            match after {
+                Some(after) if child != NONE => (at, rest) = (child, after),
+                _ => break self.nodes.get(child as usize).map(|node| &node.here),
+            }
+        };
+        here.map_or((&[], &[]), |here| (here.plain.as_slice(), &here.queues))
     }
 
     fn is_empty(&self) -> bool {
@@ -318,55 +484,65 @@ impl Interest {
         // never holds more than one entry a level, because of the two ways on from a node
         // one is followed at once.
         let mut stack: Vec<(NodeId, &[u8])> = Vec::new();
-        let mut next = Some((ROOT, Some(subject)));
-        loop {
-            let Some((at, rest)) = next.take().or_else(|| stack.pop().map(|(n, r)| (n, Some(r))))
-            else {
-                return;
-            };
+        let mut next = Some((ROOT, subject));
+        while let Some((at, rest)) = next.take().or_else(|| stack.pop()) {
             let Some(node) = self.nodes.get(at as usize) else { continue };
-            let Some(rest) = rest else {
-                take(node, matches);
-                continue;
-            };
-            let (token, after) = match memchr::memchr(b'.', rest) {
-                Some(dot) => (&rest[..dot], Some(&rest[dot + 1..])),
-                None => (rest, None),
-            };
+            let (token, after) = split(rest);
             if token.is_empty() {
-                // Whatever was collected on the way does not count.
-                matches.clear();
+                // No subscription has an empty token, so nothing was collected either.
                 return;
             }
-            if let Some(full) = self.nodes.get(node.full as usize)
+            // Looked up before anything is followed: the two wait for memory at once.
+            let literal = if node.children > 0 { self.literal_child(at, token) } else { NONE };
+            if node.full != NONE
+                && let Some(full) = tail_of(node.full).and_then(|index| self.tails.get(index))
                 && after.is_none_or(|after| !has_empty_token(after))
             {
-                take(full, matches);
+                full.here.take(matches);
             }
-            if node.star != NONE {
-                match after {
-                    Some(after) => stack.push((node.star, after)),
-                    None => {
-                        if let Some(star) = self.nodes.get(node.star as usize) {
-                            take(star, matches);
-                        }
-                    }
-                }
+            if let Some(way) = self.follow(node.star, after, matches) {
+                stack.push(way);
             }
-            if node.children > 0 {
-                match self.literal_child(at, token) {
-                    NONE => {}
-                    child => next = Some((child, after)),
-                }
-            }
+            next = self.follow(literal, after, matches);
         }
+    }
+
+    /// Takes what a child has for the rest of a subject, or says where to go on.
+    #[inline]
+    fn follow<'a>(
+        &self,
+        child: Child,
+        after: Option<&'a [u8]>,
+        matches: &mut Matches,
+    ) -> Option<(NodeId, &'a [u8])> {
+        if child == NONE {
+            return None;
+        }
+        if let Some(index) = tail_of(child) {
+            let tail = self.tails.get(index)?;
+            let fits = match (&*tail.rest, after) {
+                ([], None) => true,
+                ([], Some(_)) | (_, None) => false,
+                (rest, Some(after)) => {
+                    crate::subject::matches(after, rest) && !has_empty_token(after)
+                }
+            };
+            if fits {
+                tail.here.take(matches);
+            }
+            return None;
+        }
+        if after.is_none() {
+            self.nodes.get(child as usize)?.here.take(matches);
+        }
+        after.map(|after| (child, after))
     }
 
     fn edge_hash(&self, parent: NodeId, token: &[u8]) -> u64 {
         edge_hash(&self.hasher, parent, token)
     }
 
-    fn literal_child(&self, parent: NodeId, token: &[u8]) -> NodeId {
+    fn literal_child(&self, parent: NodeId, token: &[u8]) -> Child {
         self.edges
             .find(self.edge_hash(parent, token), |edge| {
                 edge.parent == parent && *edge.token == *token
@@ -374,7 +550,7 @@ impl Interest {
             .map_or(NONE, |edge| edge.child)
     }
 
-    fn child(&self, parent: NodeId, token: &[u8]) -> NodeId {
+    fn child(&self, parent: NodeId, token: &[u8]) -> Child {
         match token {
             b"*" => self.nodes.get(parent as usize).map_or(NONE, |node| node.star),
             b">" => self.nodes.get(parent as usize).map_or(NONE, |node| node.full),
@@ -382,52 +558,86 @@ impl Interest {
         }
     }
 
-    fn child_or_new(&mut self, parent: NodeId, token: &[u8]) -> NodeId {
-        let child = self.child(parent, token);
-        if child != NONE {
-            return child;
-        }
-        let child = if let Some(child) = self.free.pop() {
-            if let Some(node) = self.nodes.get_mut(child as usize) {
+    fn add_node(&mut self, parent: NodeId) -> NodeId {
+        if let Some(id) = self.free.pop() {
+            if let Some(node) = self.nodes.get_mut(id as usize) {
                 *node = Node::new(parent);
             }
-            child
-        } else {
-            self.nodes.push(Node::new(parent));
-            NodeId::try_from(self.nodes.len() - 1).unwrap_or(NONE)
-        };
+            return id;
+        }
+        self.nodes.push(Node::new(parent));
+        NodeId::try_from(self.nodes.len() - 1).unwrap_or(NONE)
+    }
+
+    fn add_tail(&mut self, tail: Tail) -> Child {
+        if let Some(id) = self.free_tails.pop() {
+            if let Some(place) = tail_of(id).and_then(|index| self.tails.get_mut(index)) {
+                *place = tail;
+            }
+            return id;
+        }
+        self.tails.push(tail);
+        Child::try_from(self.tails.len() - 1).map_or(NONE, |index| index | TAIL)
+    }
+
+    /// Hangs a child under a token that had none.
+    fn link(&mut self, parent: NodeId, token: &[u8], child: Child) {
         let hash = self.edge_hash(parent, token);
-        if let Some(node) = self.nodes.get_mut(parent as usize) {
-            match token {
-                b"*" => node.star = child,
-                b">" => node.full = child,
-                token => {
-                    node.children += 1;
-                    let hasher = &self.hasher;
-                    self.edges.insert_unique(
-                        hash,
-                        Edge { parent, token: token.into(), child },
-                        |edge| edge_hash(hasher, edge.parent, &edge.token),
-                    );
+        let Some(node) = self.nodes.get_mut(parent as usize) else { return };
+        match token {
+            b"*" => node.star = child,
+            b">" => node.full = child,
+            token => {
+                node.children += 1;
+                let hasher = &self.hasher;
+                let edge = Edge { parent, token: Short::from(token), child };
+                self.edges
+                    .insert_unique(hash, edge, |edge| edge_hash(hasher, edge.parent, &edge.token));
+            }
+        }
+    }
+
+    /// Puts another child under a token that has one.
+    fn relink(&mut self, parent: NodeId, token: &[u8], child: Child) {
+        let hash = self.edge_hash(parent, token);
+        let Some(node) = self.nodes.get_mut(parent as usize) else { return };
+        match token {
+            b"*" => node.star = child,
+            b">" => node.full = child,
+            token => {
+                let is_it = |edge: &Edge| edge.parent == parent && *edge.token == *token;
+                if let Some(edge) = self.edges.find_mut(hash, is_it) {
+                    edge.child = child;
                 }
             }
         }
-        child
     }
 
-    fn unlink(&mut self, parent: NodeId, token: &[u8], child: NodeId) {
+    fn unlink(&mut self, parent: NodeId, token: &[u8]) {
         let hash = self.edge_hash(parent, token);
         let Some(node) = self.nodes.get_mut(parent as usize) else { return };
         match token {
             b"*" => node.star = NONE,
             b">" => node.full = NONE,
-            _ => {
-                if let Ok(entry) = self.edges.find_entry(hash, |edge| edge.child == child) {
+            token => {
+                let is_it = |edge: &Edge| edge.parent == parent && *edge.token == *token;
+                if let Ok(entry) = self.edges.find_entry(hash, is_it) {
                     entry.remove();
                     node.children -= 1;
                 }
             }
         }
+    }
+}
+
+/// The first token, and what follows its dot.
+fn split(subject: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'.', subject) {
+        Some(dot) => {
+            let (token, rest) = subject.split_at(dot);
+            (token, rest.get(1..))
+        }
+        None => (subject, None),
     }
 }
 
@@ -437,13 +647,6 @@ fn edge_hash(hasher: &FixedState, parent: NodeId, token: &[u8]) -> u64 {
 
 fn has_empty_token(subject: &[u8]) -> bool {
     tokens(subject).any(<[u8]>::is_empty)
-}
-
-fn take(node: &Node, matches: &mut Matches) {
-    matches.plain.extend_from_slice(&node.plain);
-    for group in &node.queues {
-        matches.add_group(&group.queue, &group.members);
-    }
 }
 
 #[cfg(test)]
@@ -505,6 +708,7 @@ mod tests {
             }
             assert!(interest.edges.is_empty(), "interest that went leaves nothing behind");
             assert_eq!(interest.free.len(), interest.nodes.len() - 1);
+            assert_eq!(interest.free_tails.len(), interest.tails.len());
         }
     }
 

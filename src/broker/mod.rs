@@ -38,6 +38,7 @@ mod core;
 mod host;
 mod lame_duck;
 mod leaf;
+mod short;
 mod trace;
 
 use ::core::cmp::Reverse;
