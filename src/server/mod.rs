@@ -3,6 +3,7 @@
 pub mod banner;
 pub mod cli;
 pub mod log;
+mod pace;
 pub mod run;
 pub mod start;
 pub mod zone;

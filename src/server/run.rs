@@ -19,6 +19,7 @@ use std::rc::Rc;
 use rustix::net::SocketFlags;
 
 use self::doors::Doors;
+use super::pace::Pace;
 use crate::auth::creds::CREDS_BYTES_MAX;
 use crate::broker::{Broker, Notice, Output};
 use crate::id::ConnId;
@@ -41,9 +42,6 @@ const SIGNALS: u64 = u64::MAX - 2;
 /// Connections accepted in one turn, so that a storm of them does not starve the others.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// Receivers from which on reads are smaller.
-const SPREAD_WIDE: usize = 4;
-
 /// After an accept that failed for want of descriptors or memory, in milliseconds: the first
 /// and the longest pause.
 const ACCEPT_PAUSE_MS: (u64, u64) = (10, 1_000);
@@ -62,6 +60,8 @@ struct Peer {
     tls_begun: bool,
     /// It is on its way in: the broker does not hear it yet.
     opening: Option<Box<Opening>>,
+    /// It said a lot when it was heard last.
+    bulky: bool,
 }
 
 /// A dial under way.
@@ -116,8 +116,7 @@ pub struct Server<P> {
     buffer: Vec<u8>,
     /// What TLS makes of it.
     plain: Vec<u8>,
-    /// Connections the last read had bytes for.
-    spread: usize,
+    pace: Pace,
     ready: Vec<Ready>,
     /// Connections that rest, and which receiver each waits for.
     resting: Vec<(ConnId, ConnId)>,
@@ -164,7 +163,7 @@ impl<P: Print> Server<P> {
             peers: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES_MIN],
             plain: Vec::new(),
-            spread: 0,
+            pace: Pace::default(),
             ready: Vec::new(),
             resting: Vec::new(),
             closing: Vec::new(),
@@ -231,7 +230,14 @@ impl<P: Print> Server<P> {
         self.doors.begin_turn();
         let result = self.poller.wait(timeout, &mut ready);
         let now = self.clock.now();
+        // Who said a lot comes last, after what the others caused has been written.
+        ready.sort_by_key(|event| self.is_bulky(event.key));
+        let mut quiet = true;
         for event in ready.drain(..) {
+            if quiet && self.is_bulky(event.key) {
+                quiet = false;
+                self.flush_dirty(now);
+            }
             match event.key {
                 LISTENER => self.accept(now),
                 SIGNALS => self.signals(now),
@@ -395,6 +401,7 @@ impl<P: Print> Server<P> {
                 close_by: None,
                 tls_begun: false,
                 opening: None,
+                bulky: false,
             });
         }
     }
@@ -405,6 +412,10 @@ impl<P: Print> Server<P> {
 
     fn peer_mut(&mut self, id: ConnId) -> Option<&mut Peer> {
         self.peers.get_mut(id.index as usize)?.as_mut().filter(|peer| peer.id == id)
+    }
+
+    fn is_bulky(&self, key: u64) -> bool {
+        self.peer(id_of(key)).is_some_and(|peer| peer.bulky)
     }
 
     // --- Dialling ---
@@ -485,14 +496,10 @@ impl<P: Print> Server<P> {
             return self.opening_ready(now, id);
         }
         let closing = peer.close_by.is_some();
-        // Where each byte goes to many, a large read would fill many large outboxes, more
-        // than the caches hold.
         let space = if self.broker.is_tracing() {
             READ_BUFFER_BYTES_MIN
-        } else if self.spread < SPREAD_WIDE {
-            self.buffer.len()
         } else {
-            self.buffer.len().min(READ_BUFFER_BYTES / 4)
+            self.pace.space(now.instant, peer.bulky).min(self.buffer.len())
         };
         let Some(buffer) = self.buffer.get_mut(..space) else { return };
         match peer.socket.receive(buffer, &mut self.plain) {
@@ -500,7 +507,7 @@ impl<P: Print> Server<P> {
                 if !closing {
                     let bytes = self.buffer.get(..count).unwrap_or(&[]);
                     self.broker.receive(now, id, bytes);
-                    self.heard(now, id);
+                    self.heard(now, id, count);
                 }
                 if count == self.buffer.len() && count < READ_BUFFER_BYTES {
                     self.buffer.resize((count * 2).min(READ_BUFFER_BYTES), 0);
@@ -511,7 +518,7 @@ impl<P: Print> Server<P> {
                 let mut plain = std::mem::take(&mut self.plain);
                 if !closing && !plain.is_empty() {
                     self.broker.receive(now, id, &plain);
-                    self.heard(now, id);
+                    self.heard(now, id, plain.len());
                 }
                 if plain.len() >= self.buffer.len() / 2 && self.buffer.len() < READ_BUFFER_BYTES {
                     let more = (self.buffer.len() * 2).min(READ_BUFFER_BYTES);
@@ -537,8 +544,11 @@ impl<P: Print> Server<P> {
 
     /// After bytes of a connection went to the broker: lets it rest if those it sends to are
     /// behind.
-    fn heard(&mut self, now: Now, id: ConnId) {
-        self.spread = self.broker.dirty_count();
+    fn heard(&mut self, now: Now, id: ConnId, count: usize) {
+        let bulky = self.pace.note(now.instant, count, self.broker.dirty_count());
+        if let Some(peer) = self.peer_mut(id) {
+            peer.bulky = bulky;
+        }
         if let Some((receiver, rest)) = self.broker.stall() {
             self.rest(now, id, receiver, rest);
         }
@@ -547,9 +557,7 @@ impl<P: Print> Server<P> {
     /// Reads nothing from a connection for a while.
     fn rest(&mut self, now: Now, id: ConnId, receiver: ConnId, rest: Duration) {
         // What is waiting may well fit the receivers' sockets: write before deciding.
-        while let Some(dirty) = self.broker.next_dirty() {
-            self.flush(now, dirty);
-        }
+        self.flush_dirty(now);
         if self.broker.is_relieved(receiver) {
             return;
         }
@@ -595,6 +603,12 @@ impl<P: Print> Server<P> {
     }
 
     // --- Writing ---
+
+    fn flush_dirty(&mut self, now: Now) {
+        while let Some(id) = self.broker.next_dirty() {
+            self.flush(now, id);
+        }
+    }
 
     fn flush(&mut self, now: Now, id: ConnId) {
         let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
