@@ -38,8 +38,8 @@ use report::{Report, Samples};
 use scenarios::{Arm, Bench, Sample, Scenario};
 use server::{Binary, Children};
 
-/// Open files for a thousand clients and then some.
-const OPEN_FILES: u64 = 4096;
+/// Open files for ten thousand clients and then some, here and in the server.
+const OPEN_FILES: u64 = 16_384;
 
 fn main() -> ExitCode {
     let args = match Args::parse() {
@@ -227,7 +227,7 @@ fn is_elf(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
-/// Raises the soft limit of open files, where it is lower than a thousand clients need.
+/// Raises the soft limit of open files, where it is lower than many clients need.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -75,6 +75,11 @@ pub(crate) struct Conn {
 impl Conn {
     /// Connects and waits for the first `PONG`.
     pub(crate) fn connect(addr: SocketAddr) -> Result<Self> {
+        Self::sign_in(addr, None)
+    }
+
+    /// Connects as a user whose password is the name.
+    pub(crate) fn sign_in(addr: SocketAddr, user: Option<&str>) -> Result<Self> {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let stream = TcpStream::connect_timeout(&addr, IO_TIMEOUT)
             .map_err(|error| Error::from(error).during("connecting"))?;
@@ -89,10 +94,7 @@ impl Conn {
             inbox_open: false,
             requests: 0,
         };
-        conn.send(
-            b"CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"bench\",\"version\":\"1\",\
-              \"protocol\":1,\"headers\":true,\"no_responders\":true,\"echo\":true}\r\n",
-        )?;
+        conn.send(connect_line(user).as_bytes())?;
         conn.flush()?;
         Ok(conn)
     }
@@ -239,6 +241,16 @@ impl Conn {
     }
 }
 
+/// The `CONNECT` of every connection.
+pub(crate) fn connect_line(user: Option<&str>) -> String {
+    let user = user.map(|user| format!("\"user\":\"{user}\",\"pass\":\"{user}\","));
+    format!(
+        "CONNECT {{{}\"verbose\":false,\"pedantic\":false,\"lang\":\"bench\",\"version\":\"1\",\
+         \"protocol\":1,\"headers\":true,\"no_responders\":true,\"echo\":true}}\r\n",
+        user.unwrap_or_default()
+    )
+}
+
 /// Splits the line of a `MSG` or `HMSG` that begins at `at`: the frame so far, the length of the
 /// header block, the length of header block and payload.
 fn parse_message(line: &[u8], at: usize) -> Option<(Frame, usize, usize)> {
@@ -289,6 +301,18 @@ pub(crate) fn publication(subject: &str, reply: Option<&str>, payload_len: usize
     bytes
 }
 
+/// A buffer of the same publication again and again, and how often.
+pub(crate) fn publications(subject: &str, payload_len: usize) -> (Vec<u8>, u64) {
+    let one = publication(subject, None, payload_len);
+    let count = PUBLISH_BUFFER_BYTES.div_ceil(one.len());
+    (one.repeat(count), count as u64)
+}
+
+/// Bytes of a message as a subscriber gets it.
+pub(crate) fn frame_bytes(subject: &str, sid: u32, payload_len: usize) -> u64 {
+    (format!("MSG {subject} {sid} {payload_len}\r\n").len() + payload_len + 2) as u64
+}
+
 /// A publisher that repeats one buffer of ready-made publications.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -300,13 +324,14 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Connects; all its messages go to `subject` and have the same size.
     pub(crate) fn connect(addr: SocketAddr, subject: &str, payload_len: usize) -> Result<Self> {
-        let one = publication(subject, None, payload_len);
-        let count = PUBLISH_BUFFER_BYTES.div_ceil(one.len());
-        Ok(Self {
-            conn: Conn::connect(addr)?,
-            buffer: one.repeat(count),
-            buffer_messages: count as u64,
-        })
+        let (buffer, count) = publications(subject, payload_len);
+        Ok(Self::of(Conn::connect(addr)?, buffer, count))
+    }
+
+    /// Takes over a connection; its messages are those in `buffer`, `count` of them, again and
+    /// again.
+    pub(crate) fn of(conn: Conn, buffer: Vec<u8>, count: u64) -> Self {
+        Self { conn, buffer, buffer_messages: count }
     }
 
     /// Publishes as fast as the server takes it, until `until`; gives the number of messages.
@@ -342,18 +367,27 @@ impl Receivers {
         count: usize,
         queue: bool,
     ) -> Result<Self> {
-        let bytes = Arc::new(AtomicU64::new(0));
-        let mut threads = Vec::new();
+        let mut conns = Vec::new();
         for _ in 0..count {
             let mut conn = Conn::connect(addr)?;
             conn.subscribe(subject, queue.then_some("workers"), 1)?;
             conn.flush()?;
+            conns.push(conn);
+        }
+        Self::of(conns, frame_bytes(subject, 1, payload_len))
+    }
+
+    /// Takes over connections that have subscribed; each message is of `frame_bytes` bytes as
+    /// it arrives.
+    pub(crate) fn of(conns: Vec<Conn>, frame_bytes: u64) -> Result<Self> {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let mut threads = Vec::new();
+        for conn in conns {
             let control = conn.stream.try_clone()?;
             let bytes = Arc::clone(&bytes);
             threads.push((control, thread::spawn(move || count_until_pong(conn, &bytes))));
         }
-        let frame_bytes = format!("MSG {subject} 1 {payload_len}\r\n").len() + payload_len + 2;
-        Ok(Self { bytes, frame_bytes: frame_bytes as u64, threads })
+        Ok(Self { bytes, frame_bytes, threads })
     }
 
     /// Messages received so far by all of them; a `PING` in between counts as a fraction.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::scenarios::{Budget, CLIENT_CPU, CPU, RSS, RSS_MIB_MAX, Row, Sample, Scenario};
+use crate::scenarios::{Budget, CLIENT_CPU, CPU, RSS, Row, Sample, Scenario};
 
 /// Unit of a figure, which decides how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +217,7 @@ impl Report {
         let verdict = row.budget.judge(theirs, ours);
         let cpu_budget = scenario.cpu_ratio_max.map_or(Budget::None, Budget::RatioMax);
         let cpu_verdict = cpu_budget.judge(cpu_theirs, cpu_ours);
-        let rss_verdict = Budget::Max(RSS_MIB_MAX).judge(None, rss_ours);
+        let rss_verdict = Budget::Max(scenario.rss_mib_max).judge(None, rss_ours);
 
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), digits);
         let figure =

@@ -87,6 +87,10 @@ pub(crate) struct Setup {
     pub(crate) leaf_listen: bool,
     /// Where to dial as a leaf node.
     pub(crate) leaf_remote: Option<SocketAddr>,
+    /// This many accounts, each with one user: `u0` with the password `u0`, `u1` and so on.
+    pub(crate) accounts: usize,
+    /// Ask clients for TLS, with what [`Workdir::certificates`] made?
+    pub(crate) tls: bool,
 }
 
 impl Setup {
@@ -111,6 +115,20 @@ impl Setup {
                 "leafnodes {{\n  remotes: [ {{ url: \"nats-leaf://{remote}\" }} ]\n}}"
             );
         }
+        if self.accounts > 0 {
+            text.push_str("accounts {\n");
+            for number in 0..self.accounts {
+                let user = format!("u{number}");
+                let _ = writeln!(
+                    text,
+                    "  A{number} {{ users: [ {{ user: {user}, password: {user} }} ] }}"
+                );
+            }
+            text.push_str("}\n");
+        }
+        if self.tls {
+            text.push_str("tls { cert_file: \"server.pem\", key_file: \"server.key\" }\n");
+        }
         text
     }
 }
@@ -127,6 +145,25 @@ impl Workdir {
         let path = base.join(name);
         fs::create_dir_all(&path)?;
         Ok(Self(path.canonicalize()?))
+    }
+
+    /// Makes an authority and a certificate for `localhost` with `openssl`; gives the
+    /// authority's.
+    pub(crate) fn certificates(&self) -> Result<PathBuf> {
+        const SCRIPT: &str = "set -e
+            openssl ecparam -name prime256v1 -genkey -noout -out ca.key
+            openssl req -x509 -new -key ca.key -days 2 -subj /CN=ca -out ca.pem
+            openssl ecparam -name prime256v1 -genkey -noout -out server.key
+            openssl req -new -key server.key -subj /CN=localhost -out server.csr
+            printf subjectAltName=DNS:localhost > names
+            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+                -extfile names -out server.pem";
+        let output = Command::new("sh").args(["-c", SCRIPT]).current_dir(&self.0).output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(Error::new(why).during("making certificates with openssl"));
+        }
+        Ok(self.0.join("ca.pem"))
     }
 
     fn store(&self) -> PathBuf {
@@ -316,7 +353,13 @@ impl Server {
         if let Some(addr) = client_addr {
             self.addr = addr;
         }
-        Conn::connect(self.addr)?;
+        if setup.tls {
+            // INFO is what there is to see without TLS.
+            let mut byte = [0];
+            std::net::TcpStream::connect(self.addr)?.read_exact(&mut byte)?;
+        } else {
+            Conn::sign_in(self.addr, (setup.accounts > 0).then_some("u0"))?;
+        }
         self.ready_after = started.elapsed();
         Ok(())
     }

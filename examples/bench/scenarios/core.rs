@@ -66,7 +66,7 @@ fn run(bench: &Bench, arm: Arm, load: Load) -> Result<Sample> {
         let mut publishers = (0..load.publishers)
             .map(|_| Publisher::connect(server.addr, SUBJECT, load.payload_len))
             .collect::<Result<Vec<_>>>()?;
-        let warm_up = phase(bench.warm_up, &mut publishers, &mut receivers, load)?;
+        let warm_up = phase(bench.warm_up, &mut publishers, &mut receivers, load.copies())?;
         let (sample, messages) = measured(bench, server, &mut publishers, &mut receivers, load)?;
         receivers.finish((warm_up + messages) * load.copies())?;
         Ok(sample)
@@ -82,18 +82,18 @@ fn measured(
 ) -> Result<(Sample, u64)> {
     let meter = Meter::start(server)?;
     let started = clock::now();
-    let messages = phase(bench.measure, publishers, receivers, load)?;
+    let messages = phase(bench.measure, publishers, receivers, load.copies())?;
     let elapsed = started.elapsed();
     Ok((meter.finish(messages * load.copies().max(1), elapsed)?, messages))
 }
 
 /// Publishes for `duration` on all connections and waits until everything has arrived; gives the
 /// number of messages published.
-fn phase(
+pub(super) fn phase(
     duration: std::time::Duration,
     publishers: &mut [Publisher],
     receivers: &mut Receivers,
-    load: Load,
+    copies: u64,
 ) -> Result<u64> {
     let before = receivers.received();
     let until = clock::after(duration);
@@ -114,6 +114,6 @@ fn phase(
             .collect()
     });
     let messages = counts.into_iter().sum::<Result<u64>>()?;
-    receivers.wait_for(before + messages * load.copies())?;
+    receivers.wait_for(before + messages * copies)?;
     Ok(messages)
 }

@@ -99,7 +99,7 @@ fn idle_clients(bench: &Bench, arm: Arm) -> Result<Sample> {
     })
 }
 
-fn idle_client(addr: std::net::SocketAddr, index: usize) -> Result<Conn> {
+pub(super) fn idle_client(addr: std::net::SocketAddr, index: usize) -> Result<Conn> {
     let mut conn = Conn::connect(addr)?;
     conn.subscribe(&format!("devices.{index}.command"), None, 1)?;
     conn.subscribe(&format!("devices.{index}.config.>"), None, 2)?;
@@ -144,6 +144,6 @@ fn start_with_stored(bench: &Bench, arm: Arm, messages: u64, subjects: u64) -> R
 }
 
 /// Gives a server the time to finish what it does in the background.
-fn settle() {
+pub(super) fn settle() {
     thread::sleep(Duration::from_secs(1));
 }

@@ -4,11 +4,14 @@
 //! and *rows*, each a figure of two arms side by side with the budget it has to meet. Adding a
 //! scenario is adding one to [`all`].
 
+mod accounts;
 mod core;
 mod footprint;
 mod jetstream;
 mod leaf;
 mod request;
+mod scale;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -123,6 +126,8 @@ pub(crate) struct Scenario {
     pub(crate) rows: Vec<Row>,
     /// Budget for the ratio of server CPU a message.
     pub(crate) cpu_ratio_max: Option<f64>,
+    /// Memory that Sedge may hold afterwards, in MiB.
+    pub(crate) rss_mib_max: f64,
     /// A run that takes longer is ended.
     pub(crate) timeout: Duration,
     /// Left out without `--full`?
@@ -145,6 +150,7 @@ impl Scenario {
             arms: vec![arm("nats", Kind::Nats), arm("sedge", Kind::Sedge)],
             rows: rows.to_vec(),
             cpu_ratio_max: None,
+            rss_mib_max: RSS_MIB_MAX,
             timeout: Duration::from_mins(1),
             full_only: false,
             needs_jetstream: false,
@@ -153,7 +159,7 @@ impl Scenario {
     }
 }
 
-/// Memory a Sedge may hold after any scenario, in MiB.
+/// Memory a Sedge may hold after most scenarios, in MiB.
 pub(crate) const RSS_MIB_MAX: f64 = 12.0;
 
 /// Every scenario, in the order of the report; smaller ones if `quick`.
@@ -161,6 +167,9 @@ pub(crate) fn all(quick: bool) -> Vec<Scenario> {
     let mut all = core::scenarios();
     all.extend(request::scenarios());
     all.extend(jetstream::scenarios());
+    all.extend(accounts::scenarios());
+    all.extend(tls::scenarios());
+    all.extend(scale::scenarios(quick));
     all.extend(footprint::scenarios(quick));
     all.extend(leaf::scenarios(quick));
     all
