@@ -506,7 +506,7 @@ impl Link {
         let mut link = Self { socket, bytes: Vec::new(), pongs: 0, pings: 0 };
         link.say(&format!(
             "CONNECT {{\"user\":\"{account}\",\"pass\":\"{account}\",\"verbose\":false,\
-             \"protocol\":1,\"headers\":true}}\r\n"
+             \"protocol\":1,\"headers\":false}}\r\n"
         ))?;
         Ok(link)
     }

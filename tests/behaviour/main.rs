@@ -12,6 +12,7 @@ mod raw_client;
 #[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
 mod server;
 
+mod abuse;
 mod bad_input;
 mod memory;
 mod slow_consumer;

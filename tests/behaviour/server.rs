@@ -44,7 +44,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `binary` with these config lines and waits until it is ready.
     ///
-    /// `$DIR` in the config stands for a fresh directory that lives as long as the server.
+    /// `$DIR` in the config stands for a fresh directory that lives as long as the server,
+    /// `$CERTS` for one in it with certificates, see [`make_certificates`].
     pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
         write_config(directory.path(), config)?;
@@ -185,10 +186,34 @@ impl Drop for Server {
 }
 
 fn write_config(directory: &Path, config: &str) -> Result<(), String> {
+    let certificates = directory.join("certs");
+    if config.contains("$CERTS") && !certificates.exists() {
+        make_certificates(&certificates)?;
+    }
+    let config = config.replace("$CERTS", &certificates.display().to_string());
     let config = config.replace("$DIR", &directory.display().to_string());
     let text = format!("listen: \"127.0.0.1:-1\"\n{config}\n");
     std::fs::write(directory.join("server.conf"), text)
         .map_err(|e| format!("cannot write the config: {e}"))
+}
+
+/// Makes an authority, `ca.pem`, and of it `server.pem` with `server.key`, for `localhost` and
+/// `127.0.0.1`, with `openssl`.
+pub(crate) fn make_certificates(directory: &Path) -> Result<(), String> {
+    const SCRIPT: &str = "set -e
+        openssl ecparam -name prime256v1 -genkey -noout -out ca.key
+        openssl req -x509 -new -key ca.key -days 2 -subj /CN=ca -out ca.pem
+        openssl ecparam -name prime256v1 -genkey -noout -out server.key
+        openssl req -new -key server.key -subj /CN=localhost -out server.csr
+        echo subjectAltName=DNS:localhost,IP:127.0.0.1 > names
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile names -out server.pem";
+    std::fs::create_dir_all(directory).map_err(|e| format!("no directory: {e}"))?;
+    let output = Command::new("sh").args(["-c", SCRIPT]).current_dir(directory).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        other => Err(format!("certificates need openssl: {other:?}")),
+    }
 }
 
 type SharedLog = Arc<(Mutex<Log>, Condvar)>;

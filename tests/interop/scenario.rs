@@ -125,6 +125,9 @@ impl Scenario {
             }
             if let Some(config) = line.strip_prefix("server ") {
                 scenario.add_config(config);
+            } else if let Some(file) = line.strip_prefix("config ") {
+                let text = std::fs::read_to_string(path.with_file_name(file));
+                scenario.config += &text.map_err(|e| mistake(format!("{file}: {e}")))?;
             } else {
                 let action = parse_action(&line).map_err(mistake)?;
                 scenario.steps.push(Step { line, action });

@@ -62,7 +62,7 @@ impl Client {
         }
         let name =
             ServerName::try_from("localhost").map_err(|error| Error::new(error.to_string()))?;
-        let session = ClientConnection::new(Arc::clone(config), name).map_err(tls)?;
+        let session = ClientConnection::new(Arc::clone(config), name).map_err(|error| tls(&error))?;
         let mut client = Self(StreamOwned::new(session, socket));
         client.0.write_all(connect_line(None).as_bytes())?;
         client.flush()?;
@@ -85,7 +85,7 @@ impl Client {
     }
 }
 
-fn tls(error: rustls::Error) -> Error {
+fn tls(error: &rustls::Error) -> Error {
     Error::new(error.to_string()).during("TLS")
 }
 
@@ -93,7 +93,7 @@ fn client_config(authority: &Path) -> Result<Arc<ClientConfig>> {
     let certificate = CertificateDer::from_pem_file(authority)
         .map_err(|error| Error::new(error.to_string()).during("the authority"))?;
     let mut roots = RootCertStore::empty();
-    roots.add(certificate).map_err(tls)?;
+    roots.add(certificate).map_err(|error| tls(&error))?;
     Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
 }
 
