@@ -62,7 +62,8 @@ impl Client {
         }
         let name =
             ServerName::try_from("localhost").map_err(|error| Error::new(error.to_string()))?;
-        let session = ClientConnection::new(Arc::clone(config), name).map_err(|error| tls(&error))?;
+        let session =
+            ClientConnection::new(Arc::clone(config), name).map_err(|error| tls(&error))?;
         let mut client = Self(StreamOwned::new(session, socket));
         client.0.write_all(connect_line(None).as_bytes())?;
         client.flush()?;
