@@ -17,9 +17,8 @@ const MIB: u64 = 1024 * 1024;
 /// Longest wait of somebody who behaves, on a busy machine.
 const SERVED: Duration = Duration::from_secs(2);
 
-/// Users of whom one is a bystander, and a second to sign in.
-const USERS: &str =
-    "authorization {\n  timeout: 1\n  users: [ { user: good, password: good } ]\n}\n";
+/// A user, and a second to sign in.
+const USERS: &str = "authorization { timeout: 1, user: good, password: good }\n";
 
 /// Lets this process, and the servers it starts from here on, have many connections.
 fn allow_many_files() {
