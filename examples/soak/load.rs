@@ -30,13 +30,13 @@ const MAX_PENDING: usize = 4 * 1024 * 1024;
 /// The accounts. Both use the same subjects, and neither may see the other's messages.
 const ACCOUNTS: [&str; 2] = ["A", "B"];
 
-/// What a server is started with; `generation` changes with each reload.
+/// What a server is started with besides its address; `generation` changes with each reload.
 pub(crate) fn config(store_dir: &str, generation: u32) -> String {
     let deny = if generation.is_multiple_of(2) { "deny: \"never.*\"" } else { "deny: \"x.>\"" };
     let extra = if generation.is_multiple_of(3) { "" } else { "{ user: extra, password: extra }" };
     let connections = 500 + generation % 2;
     format!(
-        "listen: \"127.0.0.1:-1\"\nmax_pending: {MAX_PENDING}\nwrite_deadline: \"2s\"\n\
+        "max_pending: {MAX_PENDING}\nwrite_deadline: \"2s\"\n\
          ping_interval: \"5s\"\nmax_connections: {connections}\n\
          jetstream {{ store_dir: \"{store_dir}\", max_file_store: 64MB }}\n\
          accounts {{\n\

@@ -135,7 +135,8 @@ fn soak(args: &Args) -> Result<bool, String> {
     let store = folder.join("store").display().to_string();
     let path = folder.join("server.conf");
     let write = |generation| {
-        std::fs::write(&path, load::config(&store, generation)).map_err(|error| error.to_string())
+        let text = format!("listen: \"127.0.0.1:-1\"\n{}", load::config(&store, generation));
+        std::fs::write(&path, text).map_err(|error| error.to_string())
     };
     write(0)?;
     let server = Server::start(&args.server, &path)?;
