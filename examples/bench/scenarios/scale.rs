@@ -87,7 +87,7 @@ pub(super) fn scenarios(quick: bool) -> Vec<Scenario> {
         "one quiet client beside a flood",
         quiet_beside_flood,
         &[
-            Row::new(P50, Unit::Micros, Budget::RatioMax(1.0)).label("p50"),
+            Row::new(P50, Unit::Micros, Budget::RatioMax(1.5)).label("p50"),
             Row::new(P99, Unit::Micros, Budget::RatioMax(1.0)).label("p99").bare(),
             Row::new(RATE, Unit::PerSecond, Budget::RatioMin(1.0)).label("flood").bare(),
         ],
