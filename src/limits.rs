@@ -43,6 +43,13 @@ pub const OUTBOX_POOL_BYTES_MAX: usize = 512 * 1024;
 /// Subjects whose receivers are remembered. The oldest is forgotten first.
 pub const MATCH_CACHE_LEN: usize = 1024;
 
+/// Answers an account waits for from other accounts at a time. Over it a request that crosses
+/// into another account is dropped, and its sender told that nobody answers.
+pub const RESPONSES_MAX: usize = 16_384;
+/// How long such an answer may take. Config: `threshold` of an export.
+pub const RESPONSE_THRESHOLD: Duration = Duration::from_mins(2);
+/// Imports a message may pass through. Over it it goes no further.
+pub const IMPORT_DEPTH_MAX: usize = 16;
 /// Accounts of one server. More are a configuration error.
 pub const ACCOUNTS_MAX: usize = 16_384;
 /// From SIGUSR2 to the close of the first client. Config: `lame_duck_grace_period`.

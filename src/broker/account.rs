@@ -19,8 +19,10 @@ use hashbrown::HashSet;
 
 use super::conn::{CloseReason, Kind};
 use super::core::Core;
+use super::imports::Crossing;
 use super::interest::Interest;
 use super::leaf::LeafShared;
+use super::mapping;
 use super::options::Options;
 use super::view::Counts;
 use crate::auth::account::{Account, AccountLimits, GLOBAL};
@@ -39,6 +41,9 @@ pub(super) struct AccountState {
     /// Leaf connections whose interest must hear of a change.
     pub(super) leafs: Vec<u32>,
     pub(super) limits: AccountLimits,
+    pub(super) mappings: Vec<mapping::Rule>,
+    /// Answers under way, and imports.
+    pub(super) crossing: Crossing,
     /// Where in the broker's table its JetStream is, if it has one.
     pub(super) js: Option<u16>,
     /// Clients and leaf connections in it now.
@@ -126,6 +131,8 @@ impl AccountState {
             leaf: LeafShared::default(),
             leafs: Vec::new(),
             limits: account.limits,
+            mappings: mapping::rules(account).0,
+            crossing: Crossing::default(),
             js: None,
             clients: 0,
             leaf_conns: 0,
@@ -272,93 +279,14 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Broker, Level, Output};
+    use super::super::testing::World;
     use super::*;
     use crate::auth::account::JetStreamAccountLimits;
-    use crate::id::ConnId;
     use crate::jetstream;
-    use crate::jetstream::engine::MemStore;
-    use crate::jetstream::storage::{RecoveredStream, StoreReply, StoreRequest, StreamState};
-    use crate::time::{Instant, Now, Timestamp};
+    use crate::jetstream::storage::{RecoveredStream, StoreRequest, StreamState};
     use alloc::format;
     use alloc::string::String;
     use alloc::vec;
-
-    /// A broker with accounts, and a disk that answers at once.
-    struct World {
-        broker: Broker,
-        disk: MemStore,
-        requests: Vec<StoreRequest>,
-        notices: Vec<String>,
-        now: Now,
-    }
-
-    impl World {
-        fn new(accounts: Vec<Account>, jetstream: bool) -> Self {
-            let js = jetstream.then(jetstream::options::Options::default);
-            let options = Options { jetstream, accounts, ..Options::default() };
-            let now = Now { instant: Instant(1), wall: Timestamp(1) };
-            let broker = Broker::new(options, js, 1);
-            let mut world =
-                Self { broker, disk: MemStore::new(), requests: vec![], notices: vec![], now };
-            world.recovered(Vec::new(), 0);
-            world
-        }
-
-        fn recovered(&mut self, streams: Vec<RecoveredStream>, next_stream: u32) {
-            let reply = StoreReply::Recovered { streams, next_stream, last_ts: Timestamp(0) };
-            self.broker.handle_store(self.now, reply);
-            self.settle();
-        }
-
-        fn settle(&mut self) {
-            for _ in 0..100 {
-                self.broker.end_turn(self.now);
-                while let Some(output) = self.broker.poll_output() {
-                    match output {
-                        Output::Store(request) => {
-                            self.requests.push(request.clone());
-                            self.disk.apply(request);
-                        }
-                        Output::Notice(notice) if notice.level >= Level::Warn => {
-                            self.notices.push(notice.text);
-                        }
-                        _ => {}
-                    }
-                }
-                let Some(reply) = self.disk.poll_reply() else { return };
-                self.broker.handle_store(self.now, reply);
-            }
-        }
-
-        /// A client in an account; `Err` is what it was told instead.
-        fn client(&mut self, account: &str) -> Result<ConnId, String> {
-            let id = self.broker.accept(self.now, "127.0.0.1:9");
-            let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n";
-            self.says(id, connect);
-            let account = self.broker.account_named(account).unwrap();
-            let bound = self.broker.core.bind_account(id.index, account);
-            self.sent(id);
-            bound.map(|()| id).map_err(|error| error.wire_text().into())
-        }
-
-        fn says(&mut self, id: ConnId, text: &str) {
-            self.broker.receive(self.now, id, text.as_bytes());
-            self.settle();
-        }
-
-        fn sent(&mut self, id: ConnId) -> String {
-            let text = String::from_utf8(self.broker.pending(id).to_vec()).unwrap();
-            self.broker.transmitted(self.now, id, text.len());
-            text
-        }
-
-        fn api(&mut self, id: ConnId, endpoint: &str, body: &str) -> String {
-            let len = body.len();
-            self.says(id, &format!("SUB _INBOX.1 9\r\nPUB $JS.API.{endpoint} _INBOX.1 {len}\r\n{body}\r\nUNSUB 9 1\r\n"));
-            self.sent(id)
-        }
-    }
 
     fn two() -> Vec<Account> {
         vec![Account::named("A"), Account::named("B")]
@@ -476,7 +404,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_ne!(found[0].stream, found[1].stream);
         let mut again = World {
-            broker: Broker::new(
+            broker: super::super::Broker::new(
                 Options { accounts: accounts[1..].to_vec(), jetstream: true, ..Options::default() },
                 Some(jetstream::options::Options::default()),
                 2,

@@ -405,7 +405,7 @@ fn sid_hash_of(
     use core::hash::BuildHasher;
     match subs.get(id.0 as usize).map(|sub| &sub.receiver) {
         Some(Receiver::Client { sid, .. }) => hasher.hash_one(&**sid),
-        Some(Receiver::Leaf { .. } | Receiver::Js(_)) | None => 0,
+        Some(_) | None => 0,
     }
 }
 

@@ -276,4 +276,15 @@ pub(super) enum Receiver {
     },
     /// JetStream.
     Js(Target),
+    /// A subscription of another account that imports what this one sees.
+    Shadow {
+        /// Which.
+        of: SubId,
+        /// By which import.
+        import: u32,
+    },
+    /// A service import.
+    Service(u32),
+    /// Answers to other accounts.
+    Responses,
 }

@@ -20,6 +20,7 @@ use slab::Slab;
 use super::Output;
 use super::account::{self, AccountState};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
+use super::imports::{Crossings, Hit};
 use super::interest::SubId;
 use super::leaf::LeafHits;
 use super::options::Options;
@@ -54,6 +55,28 @@ pub(super) enum Origin<'a> {
     /// A leaf peer: the slot, and the queue groups it asks to be served (`None` of them
     /// unless listed).
     Leaf { conn: u32, queues: &'a [&'a [u8]] },
+    /// A leaf peer, seen from another account than its own.
+    Elsewhere { conn: u32 },
+}
+
+impl Origin<'_> {
+    /// As another account sees it.
+    pub(super) fn elsewhere(self) -> Self {
+        match self {
+            Self::Leaf { conn, .. } => Self::Elsewhere { conn },
+            other => other,
+        }
+    }
+
+    /// The slot of the connection.
+    pub(super) fn conn(self) -> Option<u32> {
+        match self {
+            Self::Server => None,
+            Self::Client { conn, .. } | Self::Leaf { conn, .. } | Self::Elsewhere { conn } => {
+                Some(conn)
+            }
+        }
+    }
 }
 
 /// A message of ours for JetStream, kept until the call that made it has returned.
@@ -73,6 +96,9 @@ pub(super) struct Core {
     pub(super) options: Options,
     /// By [`AccountId`].
     pub(super) accounts: Vec<AccountState>,
+    pub(super) cross: Crossings,
+    /// `$JS.<domain>.API.`, which stands for `$JS.API.`.
+    pub(super) domain_prefix: Vec<u8>,
     pub(super) conns: Slab<Conn>,
     pub(super) subs: Slab<Sub>,
     pub(super) pool: Pool,
@@ -114,6 +140,8 @@ impl Core {
             trace: Trace::new(options.logging),
             options,
             accounts,
+            cross: Crossings::default(),
+            domain_prefix: Vec::new(),
             conns: Slab::new(),
             subs: Slab::new(),
             pool: Pool::default(),
@@ -304,7 +332,7 @@ impl Core {
     ) -> SubId {
         let from_leaf = match receiver {
             Receiver::Leaf { conn } => Some(conn),
-            Receiver::Client { .. } | Receiver::Js(_) => None,
+            _ => None,
         };
         let sub = Sub { account, subject: subject.into(), queue: queue.into(), receiver };
         let id = SubId(u32::try_from(self.subs.insert(sub)).unwrap_or(u32::MAX));
@@ -314,6 +342,10 @@ impl Core {
         }
         self.note_change(account, subject);
         self.leaf_interest_changed(account, subject, queue, from_leaf, true);
+        let imports = self.account(account).is_some_and(AccountState::imports_streams);
+        if imports {
+            self.add_shadows(id);
+        }
         id
     }
 
@@ -328,9 +360,11 @@ impl Core {
         self.note_change(sub.account, &sub.subject);
         let from_leaf = match sub.receiver {
             Receiver::Leaf { conn } => Some(conn),
-            Receiver::Client { .. } | Receiver::Js(_) => None,
+            _ => None,
         };
         self.leaf_interest_changed(sub.account, &sub.subject, &sub.queue, from_leaf, false);
+        self.remove_shadows(id);
+        self.end_unwanted_responses(sub.account, &sub.subject);
     }
 
     /// Removes a client's subscription wherever it is listed.
@@ -395,13 +429,22 @@ impl Core {
         if let Some(state) = self.account_mut(account) {
             state.interest.recycle(found);
         }
+        self.settle_delivery(msg);
+        if !self.cross.hits.is_empty() {
+            delivered |= self.cross(account, origin, msg);
+        }
+        delivered
+    }
+
+    /// What follows the deliveries of a message.
+    #[inline]
+    pub(super) fn settle_delivery(&mut self, msg: &Msg<'_>) {
         if !self.leaf_hits.is_empty() {
             self.deliver_to_leafs(msg);
         }
         while let Some(sub) = self.finished.pop() {
             self.end_client_sub(sub);
         }
-        delivered
     }
 
     /// One member of a queue group: a random local one that takes it, else one behind a
@@ -434,7 +477,7 @@ impl Core {
         false
     }
 
-    fn deliver_to(
+    pub(super) fn deliver_to(
         &mut self,
         id: SubId,
         origin: Origin<'_>,
@@ -462,6 +505,19 @@ impl Core {
                     self.leaf_hits.add(conn, queue);
                 }
                 crosses
+            }
+            Receiver::Shadow { .. } => {
+                self.cross.hits.push(Hit::Shadow(id));
+                // Of a queue group, this is the one.
+                queue.is_some()
+            }
+            Receiver::Service(index) => {
+                self.cross.hits.push(Hit::Service(*index));
+                false
+            }
+            Receiver::Responses => {
+                self.cross.hits.push(Hit::Response);
+                false
             }
             Receiver::Client { conn: index, sid, delivered, max } => {
                 let index = *index;
@@ -549,7 +605,13 @@ impl Core {
             Some(Receiver::Client { conn, .. } | Receiver::Leaf { conn }) => {
                 self.conns.get(*conn as usize).is_some_and(|conn| conn.backlogged)
             }
-            Some(Receiver::Js(_)) | None => false,
+            Some(
+                Receiver::Js(_)
+                | Receiver::Shadow { .. }
+                | Receiver::Service(_)
+                | Receiver::Responses,
+            )
+            | None => false,
         };
         let any = matches.plain.iter().any(behind)
             || matches.queues.iter().any(|group| group.members.iter().any(behind));

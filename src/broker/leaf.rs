@@ -163,7 +163,7 @@ impl Broker {
         let core = &mut self.core;
         let account = core.account_named(&options.account).unwrap_or(AccountId::NONE);
         if core.account(account).is_some_and(|state| !state.leaf.configured) {
-            core.begin_leaf_interest(account, &self.domain_prefix);
+            core.begin_leaf_interest(account);
         }
         let rng = Rng::new(core.rng.next_u64());
         let mut remote = Remote::new(&options, rng, now.instant);
@@ -478,7 +478,7 @@ impl Broker {
         }
         let queues: Vec<&[u8]> = msg.queues.into_iter().collect();
         let (reply, shown) = split_delivery(msg.reply);
-        let to = self.mapped(account, msg.subject);
+        let Some(to) = self.core.mapped(account, msg.subject) else { return };
         let routed = Msg {
             to: &to,
             subject: shown.unwrap_or(&to),
@@ -645,12 +645,17 @@ impl Core {
     }
 
     /// The first remote was added: everything that is wanted now is what hubs hear first.
-    fn begin_leaf_interest(&mut self, account: AccountId, domain_prefix: &[u8]) {
+    fn begin_leaf_interest(&mut self, account: AccountId) {
+        let sources = self.mapping_sources(account);
+        let domain_prefix = self.domain_prefix.clone();
         let Some(state) = self.accounts.get_mut(usize::from(account.0)) else { return };
         let shared = &mut state.leaf;
         shared.configured = true;
         shared.loop_id = [LOOP_PREFIX, self.rng.token(22).as_bytes()].concat();
         shared.local.add(&shared.loop_id, b"");
+        for source in sources {
+            shared.local.add(&source, b"");
+        }
         if state.js.is_some() && !domain_prefix.is_empty() {
             // Where the domain's API is mapped from.
             for rest in [
@@ -664,7 +669,7 @@ impl Core {
                 b"$KV.>",
                 b"$OBJ.>",
             ] {
-                shared.local.add(&[domain_prefix, rest].concat(), b"");
+                shared.local.add(&[&domain_prefix[..], rest].concat(), b"");
             }
         }
         for (_, sub) in &self.subs {

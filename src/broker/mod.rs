@@ -36,14 +36,19 @@ mod client;
 mod conn;
 mod core;
 mod host;
+mod imports;
 mod lame_duck;
+mod latency;
 mod leaf;
+mod mapping;
+mod request_info;
 mod short;
+#[cfg(test)]
+mod testing;
 mod trace;
 
 use ::core::cmp::Reverse;
 use ::core::time::Duration;
-use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -167,8 +172,6 @@ pub struct Broker {
     core: Core,
     /// One for each account that has it; the account knows where in here.
     js: Vec<(AccountId, JetStream)>,
-    /// `$JS.<domain>.API.`, which stands for `$JS.API.`.
-    domain_prefix: Vec<u8>,
     targets: Vec<(AccountId, Target)>,
     uplinks: Vec<leaf::Uplink>,
     /// Who we are to hubs.
@@ -179,17 +182,21 @@ pub struct Broker {
 impl Broker {
     /// A broker with no connections. All chance in it comes from `seed`.
     pub fn new(options: Options, js: Option<jetstream::options::Options>, seed: u64) -> Self {
-        let domain_prefix = match &options.domain {
-            Some(domain) => format!("$JS.{domain}.API.").into_bytes(),
-            None => Vec::new(),
-        };
         let identity = leaf::identity(&options);
         let mut core = Core::new(options, seed);
+        if let Some(domain) = &core.options.domain {
+            core.domain_prefix = format!("$JS.{domain}.API.").into_bytes();
+        }
+        let options = ::core::mem::take(&mut core.options);
+        let problems = core.begin_imports(&options);
+        core.options = options;
+        for text in problems {
+            core.outputs.push_back(Output::Notice(Notice::error(text)));
+        }
         let js = js.map_or_else(Vec::new, |options| begin_jetstream(&mut core, &options));
         Self {
             core,
             js,
-            domain_prefix,
             targets: Vec::new(),
             uplinks: Vec::new(),
             identity,
@@ -514,7 +521,7 @@ impl Broker {
         origin: Origin<'_>,
         msg: PubMsg<'_>,
     ) -> bool {
-        let subject = self.mapped(account, msg.subject);
+        let Some(subject) = self.core.mapped(account, msg.subject) else { return false };
         let mut targets = ::core::mem::take(&mut self.targets);
         let routed = Msg {
             to: &subject,
@@ -538,31 +545,6 @@ impl Broker {
         }
         self.targets = targets;
         delivered
-    }
-
-    /// The subject after the mappings of our JetStream domain.
-    #[inline]
-    fn mapped<'a>(&self, account: AccountId, subject: &'a [u8]) -> Cow<'a, [u8]> {
-        if subject.first() != Some(&b'$') || self.domain_prefix.is_empty() {
-            return Cow::Borrowed(subject);
-        }
-        self.mapped_api(account, subject)
-    }
-
-    fn mapped_api<'a>(&self, account: AccountId, subject: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.js_slot(account).is_none() {
-            return Cow::Borrowed(subject);
-        }
-        let Some(rest) = subject.strip_prefix(&self.domain_prefix[..]) else {
-            return Cow::Borrowed(subject);
-        };
-        if rest == b"INFO" || MAPPED.iter().any(|prefix| rest.starts_with(prefix)) {
-            Cow::Owned([b"$JS.API.", rest].concat())
-        } else if rest.starts_with(b"$KV.") || rest.starts_with(b"$OBJ.") {
-            Cow::Borrowed(rest)
-        } else {
-            Cow::Borrowed(subject)
-        }
     }
 
     fn hand_to_js(&mut self, now: Now, account: AccountId, target: Target, msg: Inbound<'_>) {
@@ -606,10 +588,17 @@ impl Broker {
         let conns = self.core.timers.peek().map(|Reverse((at, _))| *at);
         let js = self.js.iter().filter_map(|(_, js)| js.poll_timeout()).min();
         let waiting = (!self.core.deferred.is_empty()).then(Instant::default);
-        [conns, js, waiting, self.poll_dial_timeout(), self.poll_lame_duck()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            conns,
+            js,
+            waiting,
+            self.core.poll_responses(),
+            self.poll_dial_timeout(),
+            self.poll_lame_duck(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed.
@@ -622,6 +611,7 @@ impl Broker {
             self.core.timers.pop();
             self.conn_timeout(now, at, id);
         }
+        self.core.responses_timeout();
         self.lame_duck_timeout(now);
         for (account, js) in &mut self.js {
             if js.poll_timeout().is_some_and(|at| at <= now.instant) {
@@ -727,10 +717,6 @@ fn begin_jetstream(
     }
     all
 }
-
-/// What the mappings of a JetStream domain cover, after `$JS.<domain>.API.`.
-const MAPPED: [&[u8]; 6] =
-    [b"STREAM.", b"CONSUMER.", b"DIRECT.", b"META.", b"SERVER.", b"ACCOUNT."];
 
 /// A receiver with more than this waiting slows down who sends to it.
 const STALL_BYTES: usize = 1024 * 1024;

@@ -250,7 +250,10 @@ impl Core {
         let (conn, what) = match &sub.receiver {
             Receiver::Client { conn, sid, .. } => (*conn, String::from_utf8_lossy(sid)),
             Receiver::Leaf { conn } => (*conn, String::from_utf8_lossy(&sub.subject)),
-            Receiver::Js(_) => return,
+            Receiver::Js(_)
+            | Receiver::Shadow { .. }
+            | Receiver::Service(_)
+            | Receiver::Responses => return,
         };
         let mut text = format!("{} - <-> [DELSUB {what}", self.conn_name(conn));
         if matches!(sub.receiver, Receiver::Leaf { .. }) && !sub.queue.is_empty() {

@@ -355,7 +355,7 @@ impl Conn {
 }
 
 /// The wall time of an instant, as seen from now.
-fn wall(now: Now, at: Instant) -> Timestamp {
+pub(super) fn wall(now: Now, at: Instant) -> Timestamp {
     let ago = i64::try_from(crate::time::nanos(now.instant.since(at))).unwrap_or(i64::MAX);
     Timestamp(now.wall.0.saturating_sub(ago))
 }
@@ -546,7 +546,10 @@ impl Broker {
                 view.cid = cid(*conn);
             }
             Receiver::Leaf { conn } => view.cid = cid(*conn),
-            Receiver::Js(_) => {}
+            Receiver::Js(_)
+            | Receiver::Shadow { .. }
+            | Receiver::Service(_)
+            | Receiver::Responses => {}
         }
         view
     }

@@ -162,6 +162,22 @@ impl Transform {
         Ok(Self { source: source.as_bytes().into(), parts })
     }
 
+    /// The one that changes nothing.
+    ///
+    /// # Errors
+    /// `source` is no valid pattern.
+    pub fn same(source: &str) -> Result<Self, TransformError> {
+        if !super::is_valid(source.as_bytes()) {
+            return Err(TransformError::InvalidSubject);
+        }
+        let parts = tokens(source.as_bytes()).enumerate().map(|(index, token)| match token {
+            b">" => Part::Rest,
+            b"*" => Part::Token(index),
+            token => Part::Literal(token.into()),
+        });
+        Ok(Self { source: source.as_bytes().into(), parts: parts.collect() })
+    }
+
     /// What it is for.
     pub fn source(&self) -> &[u8] {
         &self.source
