@@ -12,7 +12,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use super::{has_wildcard, matches, tokens};
 
@@ -33,8 +33,10 @@ pub enum TransformError {
     InvalidSubject,
     /// There is no function of this name.
     UnknownFunction(String),
-    /// The source has fewer wildcards.
-    IndexOutOfRange(String, i64),
+    /// The destination has an empty token, or a blank outside a function.
+    InvalidTransform,
+    /// The source has fewer wildcards; without a number it has none.
+    IndexOutOfRange(String, Option<i64>),
     /// See the text.
     NotEnoughArguments(String),
     /// See the text.
@@ -51,13 +53,17 @@ impl fmt::Display for TransformError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, token) = match self {
             Self::InvalidSubject => return f.write_str("invalid subject"),
+            Self::InvalidTransform => {
+                return f.write_str("invalid mapping destination: invalid transform");
+            }
             Self::UnknownFunction(token) => ("unknown function", token),
-            Self::IndexOutOfRange(token, index) => {
+            Self::IndexOutOfRange(token, Some(index)) => {
                 return write!(
                     f,
                     "invalid mapping destination: wildcard index out of range in {token}: [{index}]"
                 );
             }
+            Self::IndexOutOfRange(token, None) => ("wildcard index out of range", token),
             Self::NotEnoughArguments(token) => {
                 ("not enough arguments passed to the function", token)
             }
@@ -115,8 +121,16 @@ impl Transform {
             .collect();
         let rest = |subject: &str| tokens(subject.as_bytes()).next_back() == Some(b">");
         let star = destination.split('.').any(|token| token == "*");
+        let is_blank = |token: &str| {
+            token.contains(|c: char| c.is_ascii_whitespace()) && inside_braces(token).is_none()
+        };
+        let is_valid =
+            super::is_valid(destination.as_bytes()) && !destination.split('.').any(is_blank);
+        if purpose == Purpose::Mapping && !is_valid && super::is_valid(source.as_bytes()) {
+            return Err(TransformError::InvalidTransform);
+        }
         if !super::is_valid(source.as_bytes())
-            || !super::is_valid(destination.as_bytes())
+            || !is_valid
             || star
             || rest(source) != rest(destination)
         {
@@ -132,8 +146,8 @@ impl Transform {
             {
                 return Err(TransformError::NotForImport(token.into()));
             }
-            if !has_wildcards && let Some(index) = call.first_index() {
-                return Err(TransformError::IndexOutOfRange(token.into(), index));
+            if !has_wildcards && call.needs_wildcard() {
+                return Err(TransformError::IndexOutOfRange(token.into(), None));
             }
             let mut place = |index: i64| {
                 used += 1;
@@ -141,12 +155,17 @@ impl Transform {
                 // As nats-server: below 1 is the first token.
                 let Some(at) = at else { return Ok(0) };
                 let found = stars.get(at).copied();
-                found.ok_or_else(|| TransformError::IndexOutOfRange(token.into(), index))
+                found.ok_or_else(|| TransformError::IndexOutOfRange(token.into(), Some(index)))
             };
             parts.push(match call {
                 Call::Literal => Part::Literal(token.as_bytes().into()),
                 Call::Rest => Part::Rest,
                 Call::Wildcard(index) => Part::Token(place(index)?),
+                // As nats-server: of a source without wildcards it hashes nothing.
+                Call::Partition(count, _) if !has_wildcards => {
+                    let number = Fnv::default().0.checked_rem(count).unwrap_or(0);
+                    Part::Literal(itoa::Buffer::new().format(number).as_bytes().into())
+                }
                 Call::Partition(count, indices) => {
                     let places: Result<_, _> = indices.into_iter().map(place).collect();
                     Part::Partition(count, places?)
@@ -241,6 +260,10 @@ impl Transform {
                     let token = token(*index);
                     slice(token, *count, token.len().checked_rem(*count).unwrap_or(0), out);
                 }
+                // None at all is all of them, as in nats-server.
+                Part::Left(index, 0) | Part::Right(index, 0) => {
+                    out.extend_from_slice(token(*index));
+                }
                 Part::Left(index, count) => {
                     let token = token(*index);
                     out.extend_from_slice(token.get(..*count).unwrap_or(token));
@@ -298,15 +321,30 @@ fn join<'a>(tokens: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     }
 }
 
-/// Parts between delimiters, empty ones left out.
+/// Parts between delimiters, empty ones left out; without a delimiter every character.
 fn split(token: &[u8], delimiter: &[u8], out: &mut Vec<u8>) {
+    if delimiter.is_empty() {
+        let mut buffer = [0; 4];
+        let mut at_start = true;
+        for chunk in token.utf8_chunks() {
+            let valid = chunk.valid().chars();
+            let bytes = chunk.invalid().chunks(1);
+            for part in valid.map(Ok).chain(bytes.map(Err)) {
+                if !core::mem::take(&mut at_start) {
+                    out.push(b'.');
+                }
+                match part {
+                    Ok(c) => out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()),
+                    Err(byte) => out.extend_from_slice(byte),
+                }
+            }
+        }
+        return;
+    }
     let start = out.len();
     let mut rest = token;
     loop {
-        let at = match delimiter.len() {
-            0 => None,
-            _ => memchr::memmem::find(rest, delimiter),
-        };
+        let at = memchr::memmem::find(rest, delimiter);
         let (part, after) = match at.and_then(|at| rest.split_at_checked(at)) {
             Some((part, after)) => (part, after.get(delimiter.len()..)),
             None => (rest, None),
@@ -377,18 +415,16 @@ impl Call {
             // What else begins with a $ stays as it is.
             return Ok(digits.parse().map_or(Self::Literal, Self::Wildcard));
         }
-        let Some(call) = token.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) else {
-            return Ok(Self::Literal);
-        };
+        let Some(call) = inside_braces(token) else { return Ok(Self::Literal) };
         let unknown = || TransformError::UnknownFunction(token.into());
-        let call = call.trim();
         let (name, arguments) = call.split_once('(').ok_or_else(unknown)?;
         let arguments = arguments.strip_suffix(')').ok_or_else(unknown)?;
         let name = name.trim_end();
+        // A blank before an argument does not belong to it, one behind it does.
         let arguments: Vec<&str> = if arguments.trim().is_empty() {
             Vec::new()
         } else {
-            arguments.split(',').map(str::trim).collect()
+            arguments.split(',').map(str::trim_start).collect()
         };
         let invalid = || TransformError::InvalidArgument(token.into());
         let take = |least: usize, most: usize| {
@@ -401,60 +437,109 @@ impl Call {
             }
         };
         let argument = |at: usize| arguments.get(at).copied().unwrap_or_default();
-        let index = |at: usize| argument(at).parse::<i64>().map_err(|_| invalid());
-        let count = |at: usize| {
-            argument(at).parse::<i32>().ok().and_then(|count| u32::try_from(count).ok())
-        };
+        let index = |at: usize| argument(at).trim().parse::<i64>().map_err(|_| invalid());
+        let count = |at: usize| argument(at).trim().parse::<i32>().map_err(|_| invalid());
         let cut = |make: fn(usize, usize) -> Part| {
             take(2, 2)?;
-            let count = count(1).and_then(|count| usize::try_from(count).ok());
-            Ok(Self::Cut(make, index(0)?, count.ok_or_else(invalid)?))
+            // Below 0 is 0, which leaves the token as it is.
+            let count = usize::try_from(count(1)?).unwrap_or(0);
+            Ok(Self::Cut(make, index(0)?, count))
         };
-        let mut chars = name.chars();
-        // Only the first letter of each word may be a capital.
-        let lower = name.to_ascii_lowercase();
-        let capitals = chars.by_ref().filter(char::is_ascii_uppercase).count();
-        match lower.as_str() {
-            _ if capitals > 3 => Err(unknown()),
-            "wildcard" => {
-                take(1, 1)?;
-                Ok(Self::Wildcard(index(0)?))
+        let is = |words: &[&str]| is_name(name, words);
+        if is(&["wildcard"]) {
+            take(1, 1)?;
+            Ok(Self::Wildcard(index(0)?))
+        } else if is(&["partition"]) {
+            let indices: Result<Vec<i64>, _> = (1..arguments.len()).map(index).collect();
+            // Counts are 32 bits without sign, whatever is written.
+            Ok(Self::Partition(count(0)?.cast_unsigned(), indices?))
+        } else if is(&["random"]) {
+            if arguments.len() > 1 {
+                return Err(TransformError::NotEnoughArguments(token.into()));
             }
-            "partition" => {
-                take(1, usize::MAX)?;
-                let indices: Result<Vec<i64>, _> = (1..arguments.len()).map(index).collect();
-                Ok(Self::Partition(count(0).ok_or_else(invalid)?, indices?))
+            Ok(Self::Random(u32::try_from(count(0)?).unwrap_or(0)))
+        } else if is(&["split"]) {
+            take(2, 2)?;
+            let delimiter = argument(1);
+            if delimiter.contains([' ', '.']) {
+                return Err(invalid());
             }
-            "random" => {
-                take(1, 1)?;
-                Ok(Self::Random(count(0).ok_or_else(invalid)?))
-            }
-            "split" => {
-                take(2, 2)?;
-                let delimiter = argument(1);
-                if delimiter.is_empty() || delimiter.contains([' ', '.']) {
-                    return Err(invalid());
-                }
-                Ok(Self::Split(index(0)?, delimiter.as_bytes().into()))
-            }
-            "splitfromleft" => cut(Part::SplitFromLeft),
-            "splitfromright" => cut(Part::SplitFromRight),
-            "slicefromleft" => cut(Part::SliceFromLeft),
-            "slicefromright" => cut(Part::SliceFromRight),
-            "left" => cut(Part::Left),
-            "right" => cut(Part::Right),
-            _ => Err(unknown()),
+            Ok(Self::Split(index(0)?, delimiter.as_bytes().into()))
+        } else if is(&["split", "from", "left"]) {
+            cut(Part::SplitFromLeft)
+        } else if is(&["split", "from", "right"]) {
+            cut(Part::SplitFromRight)
+        } else if is(&["slice", "from", "left"]) {
+            cut(Part::SliceFromLeft)
+        } else if is(&["slice", "from", "right"]) {
+            cut(Part::SliceFromRight)
+        } else if is(&["left"]) {
+            cut(Part::Left)
+        } else if is(&["right"]) {
+            cut(Part::Right)
+        } else {
+            Err(unknown())
         }
     }
 
-    /// The first wildcard it names.
-    fn first_index(&self) -> Option<i64> {
+    /// Does it name a wildcard that must be there?
+    fn needs_wildcard(&self) -> bool {
         match self {
-            Self::Literal | Self::Rest | Self::Random(_) => None,
-            Self::Wildcard(index) | Self::Split(index, _) | Self::Cut(_, index, _) => Some(*index),
-            Self::Partition(_, indices) => indices.first().copied(),
+            Self::Literal | Self::Rest | Self::Random(_) | Self::Partition(..) => false,
+            Self::Wildcard(_) | Self::Split(..) | Self::Cut(..) => true,
         }
     }
+}
+
+/// What stands between the braces of a function.
+fn inside_braces(token: &str) -> Option<&str> {
+    let is_call = token.len() > 4 && token.starts_with("{{") && token.ends_with("}}");
+    is_call.then(|| token.trim_start_matches('{').trim_end_matches('}').trim())
+}
+
+/// Is it these words, each with a small or a capital letter at its start?
+fn is_name(name: &str, words: &[&str]) -> bool {
+    let mut rest = name;
+    for word in words {
+        let Some((found, after)) = rest.split_at_checked(word.len()) else { return false };
+        let same_end = found.as_bytes().get(1..) == word.as_bytes().get(1..);
+        if !same_end || !found.eq_ignore_ascii_case(word) {
+            return false;
+        }
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+/// The destination with its `*`s as `$1`, `$2` …, as imports may write them.
+pub fn tokenized(destination: &str) -> String {
+    let mut wildcards = 0;
+    let mut out = String::with_capacity(destination.len() + 4);
+    for (at, token) in destination.split('.').enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        if token == "*" {
+            wildcards += 1;
+            let _ = write!(out, "${wildcards}");
+        } else {
+            out.push_str(token);
+        }
+    }
+    out
+}
+
+/// The pattern with its `$1` and `{{wildcard(1)}}` as `*`.
+pub fn untokenized(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    for (at, token) in pattern.split('.').enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        let is_wildcard = matches!(Call::read(token), Ok(Call::Wildcard(_)));
+        out.push_str(if is_wildcard { "*" } else { token });
+    }
+    out
 }
 
 #[cfg(test)]
@@ -493,6 +578,19 @@ mod tests {
             ("s.*", "{{slicefromright(1,2)}}", "s.abcdefg", "a.bc.de.fg"),
             ("s.*", "{{left(1,2)}}.{{right(1,3)}}", "s.abcdefg", "ab.efg"),
             ("s.*", "{{left(1,9)}}", "s.abc", "abc"),
+            // What nobody would write, and nats-server takes all the same.
+            ("s.*", "{{split(1,)}}", "s.a-c", "a.-.c"),
+            ("s.*", "{{split(1,ab)}}", "s.xxabyyab", "xx.yy"),
+            ("s.*", "{{split(0,-)}}", "s.a-b", "s"),
+            ("s.*", "{{partition(10,1,1)}}", "s.abc", "5"),
+            ("s.*", "{{partition(-1,1)}}", "s.abc", "440920331"),
+            ("a.b", "{{partition(1000000,7)}}", "a.b", "136261"),
+            ("s.*", "{{random(-1)}}", "s.abc", "0"),
+            ("s.*", "{{left(1,0)}}.{{right(1,-1)}}", "s.abc", "abc.abc"),
+            ("s.*", "{{slicefromleft(1,0)}}", "s.abc", "abc"),
+            ("s.*", "{{slicefromright(1,4)}}", "s.abcdef", "ab.cdef"),
+            ("s.*", "$0.{{}}.$.$1x.{{x", "s.abc", "s.{{}}.$.$1x.{{x"),
+            ("s.*", "{{{wildcard(1)}}}", "s.abc", "abc"),
         ] {
             if destination.ends_with('.') {
                 assert!(Transform::new(source, destination, Purpose::Mapping).is_err());
@@ -511,7 +609,41 @@ mod tests {
             ("a.>", "b", Purpose::Mapping, "invalid subject"),
             ("a.*", "{{foo(1)}}", Purpose::Mapping, "unknown function in {{foo(1)}}"),
             ("a.*", "$2", Purpose::Mapping, "wildcard index out of range in $2: [2]"),
-            ("a", "$1", Purpose::Mapping, "wildcard index out of range in $1: [1]"),
+            ("a", "$1", Purpose::Mapping, "wildcard index out of range in $1"),
+            ("a", "b..c", Purpose::Mapping, "invalid transform"),
+            ("a.*", "b c.$1", Purpose::Mapping, "invalid transform"),
+            ("a.*", "b..c.$1", Purpose::Import, "invalid subject"),
+            (
+                "a.*",
+                "{{SPLITFROMLEFT(1,2)}}",
+                Purpose::Mapping,
+                "unknown function in {{SPLITFROMLEFT(1,2)}}",
+            ),
+            ("a.*", "{{partition 10}}", Purpose::Mapping, "unknown function in {{partition 10}}"),
+            (
+                "a.*",
+                "{{wildcard()}}",
+                Purpose::Mapping,
+                "not enough arguments passed to the function in {{wildcard()}}",
+            ),
+            (
+                "a.*",
+                "{{random(1,2)}}",
+                Purpose::Mapping,
+                "not enough arguments passed to the function in {{random(1,2)}}",
+            ),
+            (
+                "a.*",
+                "{{partition()}}",
+                Purpose::Mapping,
+                "function argument is invalid or in the wrong format in {{partition()}}",
+            ),
+            (
+                "a.*",
+                "{{split(1, - )}}",
+                Purpose::Mapping,
+                "function argument is invalid or in the wrong format in {{split(1, - )}}",
+            ),
             (
                 "a.*",
                 "{{split(1)}}",

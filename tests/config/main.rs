@@ -9,3 +9,4 @@ mod command_line;
 mod files;
 mod log_lines;
 mod rubbish;
+mod transforms;
