@@ -18,7 +18,8 @@ use super::units::{duration, is_filter, short};
 use crate::auth::account::{
     Export, ExportKind, Import, ImportKind, Latency, ResponseType, Sampling,
 };
-use crate::subject::{collides, is_subset, is_valid_literal, tokens};
+use crate::subject::transform::{Purpose, Transform, tokenized, untokenized};
+use crate::subject::{collides, has_wildcard, is_subset, is_valid_literal, tokens};
 use std::collections::BTreeMap;
 
 /// Imports of all accounts: each is compared with the others.
@@ -285,7 +286,7 @@ impl Reader<'_> {
                 return None;
             }
             let prefix = prefix.strip_suffix('.').unwrap_or(&prefix);
-            if crate::subject::has_wildcard(prefix.as_bytes()) {
+            if has_wildcard(prefix.as_bytes()) {
                 let subject = short(&subject);
                 self.wrong(
                     node,
@@ -414,6 +415,21 @@ fn check_import(config: &Config, imported: &Imported, before: &[Imported]) -> Re
     if !allowed {
         return Err(error(&format!("{kind} import not authorized")));
     }
+    let local_subject = local(import);
+    if has_wildcard(import.subject.as_bytes()) && local_subject != import.subject {
+        let to = tokenized(local_subject);
+        if let Err(what) = Transform::new(&untokenized(&import.subject), &to, Purpose::Import) {
+            let (from, to) = if is_stream {
+                (short(&import.subject), short(local_subject))
+            } else {
+                (short(local_subject), short(&import.subject))
+            };
+            return Err(error(&format!(
+                "failed to create mapping transform for {kind} import subject from {from:?} to \
+                 {to:?}: {what}"
+            )));
+        }
+    }
     let mut twins = before.iter().filter(|other| {
         other.importer == *importer
             && other.import.account == import.account
@@ -423,11 +439,11 @@ fn check_import(config: &Config, imported: &Imported, before: &[Imported]) -> Re
         if twins.any(|other| other.import.subject == import.subject) {
             return Err(error("stream import already exists"));
         }
-    } else if let Some(twin) = twins.find(|other| local(&other.import) == local(import)) {
+    } else if let Some(twin) = twins.find(|other| local(&other.import) == local_subject) {
         return Err(format!(
             "Duplicate service import subject {:?}, previously used in import for account {:?}, \
              subject {:?}",
-            short(local(import)),
+            short(local_subject),
             short(&twin.import.account),
             short(&twin.import.subject)
         ));
@@ -458,7 +474,10 @@ fn cyclic(imports: &[Imported]) -> Vec<usize> {
     // A pattern for what a transform can give: any token where it puts one in.
     let patterns: Vec<(Vec<u8>, Vec<u8>)> = imports
         .iter()
-        .map(|imported| (pattern(local(&imported.import)), pattern(&imported.import.subject)))
+        .map(|imported| {
+            let pattern = |subject: &str| untokenized(subject).into_bytes();
+            (pattern(local(&imported.import)), pattern(&imported.import.subject))
+        })
         .collect();
     let mut by_account: BTreeMap<(&str, bool), Vec<usize>> = BTreeMap::new();
     for (index, imported) in imports.iter().enumerate() {
@@ -518,24 +537,4 @@ fn cyclic(imports: &[Imported]) -> Vec<usize> {
     found.sort_unstable();
     found.dedup();
     found
-}
-
-fn pattern(subject: &str) -> Vec<u8> {
-    let mut pattern = Vec::with_capacity(subject.len());
-    for token in subject.split('.') {
-        if !pattern.is_empty() {
-            pattern.push(b'.');
-        }
-        if token.contains("{{") || token.starts_with('$') && is_number(token) {
-            pattern.push(b'*');
-        } else {
-            pattern.extend_from_slice(token.as_bytes());
-        }
-    }
-    pattern
-}
-
-fn is_number(token: &str) -> bool {
-    let digits = token.trim_start_matches('$');
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -380,37 +380,6 @@ pub(crate) const PROXIES: Block = Block { name: "proxies", keys: &[Key(&["truste
 pub(crate) const PROXY: Block =
     Block { name: "a trusted proxy", keys: &[Key(&["key", "public_key"], Read)] };
 
-/// Every block, for the tests that hold names and documents together.
-#[cfg(test)]
-pub(crate) const ALL: &[&Block] = &[
-    &TOP,
-    &AUTHORIZATION,
-    &USER,
-    &PERMISSIONS,
-    &RULES,
-    &RESPONSES,
-    &ACCOUNT,
-    &ACCOUNT_LIMITS,
-    &ACCOUNT_JETSTREAM,
-    &EXPORT,
-    &LATENCY,
-    &IMPORT,
-    &IMPORT_SOURCE,
-    &MESSAGE_TRACE,
-    &DESTINATION,
-    &TLS,
-    &CERTIFICATE,
-    &WEBSOCKET,
-    &WEBSOCKET_AUTHORIZATION,
-    &PROXIES,
-    &PROXY,
-    &JETSTREAM,
-    &JETSTREAM_LIMITS,
-    &LEAFNODES,
-    &REMOTE,
-    &REMOTE_TLS,
-];
-
 /// `jetstream { }`.
 pub(crate) const JETSTREAM: Block = Block {
     name: "jetstream",
@@ -546,17 +515,120 @@ pub(crate) const REMOTE_TLS: Block = Block {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Every block, as the documents call it.
+    const ALL: &[(&str, &Block)] = &[
+        ("top", &TOP),
+        ("authorization", &AUTHORIZATION),
+        ("user", &USER),
+        ("permissions", &PERMISSIONS),
+        ("publish, subscribe", &RULES),
+        ("allow_responses", &RESPONSES),
+        ("account", &ACCOUNT),
+        ("account limits", &ACCOUNT_LIMITS),
+        ("account jetstream", &ACCOUNT_JETSTREAM),
+        ("msg_trace", &MESSAGE_TRACE),
+        ("export", &EXPORT),
+        ("latency", &LATENCY),
+        ("import", &IMPORT),
+        ("import source", &IMPORT_SOURCE),
+        ("mapping", &DESTINATION),
+        ("tls", &TLS),
+        ("tls certs", &CERTIFICATE),
+        ("websocket", &WEBSOCKET),
+        ("websocket authorization", &WEBSOCKET_AUTHORIZATION),
+        ("proxies", &PROXIES),
+        ("proxies trusted", &PROXY),
+        ("jetstream", &JETSTREAM),
+        ("jetstream limits", &JETSTREAM_LIMITS),
+        ("leafnodes", &LEAFNODES),
+        ("leaf remote", &REMOTE),
+        ("leaf remote tls", &REMOTE_TLS),
+    ];
+
+    /// A row of the table of keys in `docs/compatibility.md`.
+    struct Row {
+        names: Vec<&'static str>,
+        verdict: &'static str,
+    }
+
+    /// The rows by block.
+    fn table() -> BTreeMap<&'static str, Vec<Row>> {
+        let document = include_str!("../../docs/compatibility.md");
+        let (_, after) = document.split_once("### Every key").unwrap();
+        let mut table: BTreeMap<_, Vec<Row>> = BTreeMap::new();
+        let rows = after.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+        for line in rows.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [block, names, verdict, _] = cells[..] else { panic!("four cells: {line}") };
+            let names = names.split(", ").map(|name| name.trim_matches('`')).collect();
+            table.entry(block).or_default().push(Row { names, verdict });
+        }
+        table
+    }
 
     #[test]
     fn no_name_means_two_keys() {
-        for block in ALL {
+        for (_, block) in ALL {
             let mut seen = BTreeSet::new();
             for name in block.keys.iter().flat_map(|key| key.0) {
                 assert!(seen.insert(name), "{name} in {}", block.name);
                 assert_eq!(*name, name.to_lowercase());
             }
         }
+    }
+
+    #[test]
+    fn the_document_says_what_becomes_of_every_key() {
+        let table = table();
+        for (name, block) in ALL {
+            let rows = &table[name];
+            assert_eq!(rows.len(), block.keys.len(), "rows of {name}");
+            for key in block.keys {
+                let row = rows.iter().find(|row| row.names == key.0);
+                let Some(row) = row else { panic!("{name} lacks {:?}", key.0) };
+                let allowed: &[&str] = match key.1 {
+                    Support::Read => &["honoured", "without effect", "refused", "refused at start"],
+                    Support::NoEffect(_) => &["without effect"],
+                    Support::OnlyFalse | Support::NotYet(_) => &["refused"],
+                };
+                assert!(allowed.contains(&row.verdict), "{name}: {:?}: {}", key.0, row.verdict);
+            }
+        }
+    }
+
+    #[test]
+    fn the_document_names_every_key_of_the_reference() {
+        let table = table();
+        for line in include_str!("../../tests/config/reference_keys.txt").lines() {
+            let (block, keys) = line.split_once(": ").unwrap();
+            let rows = &table[block];
+            for name in keys.split([';', ' ']).filter(|name| !name.is_empty()) {
+                assert!(rows.iter().any(|row| row.names.contains(&name)), "{block}: {name}");
+            }
+        }
+    }
+
+    /// Whoever applies a key takes it from `unapplied` and changes its row.
+    #[test]
+    fn the_document_says_what_a_start_refuses() {
+        let config = Config::default();
+        let keys = config.applied_not_yet();
+        let unapplied: BTreeSet<(&str, &str)> = keys
+            .iter()
+            .filter(|(name, _)| !name.contains(" as "))
+            .flat_map(|(names, _)| names.split(", "))
+            .map(|name| name.split_once('.').unwrap_or(("top", name)))
+            .collect();
+        let mut documented = BTreeSet::new();
+        for (block, rows) in &table() {
+            for row in rows.iter().filter(|row| row.verdict == "refused at start") {
+                documented.insert((*block, row.names[0]));
+            }
+        }
+        assert_eq!(documented, unapplied);
     }
 }

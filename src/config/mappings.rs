@@ -7,6 +7,7 @@ use super::parser::{Map, Node, Value};
 use super::read::Reader;
 use super::units::{is_filter, short};
 use crate::auth::account::{Destination, Mapping};
+use crate::subject::transform::{Purpose, Transform};
 
 impl Reader<'_> {
     /// `source: "dest"`, `source: {dest, weight, cluster}` or a list of those.
@@ -22,9 +23,16 @@ impl Reader<'_> {
                 continue;
             }
             let destinations = self.destinations(&entry.node);
-            if let Err(what) = check_weights(&destinations) {
+            if let Err(what) = check(subject, &destinations) {
                 let source = short(subject);
-                self.wrong(&entry.node, format!("Error adding mapping for {source:?} : {what}"));
+                let to = match &entry.node.value {
+                    Value::Text(text) => format!("to {:?} ", short(text)),
+                    _ => String::new(),
+                };
+                self.wrong(
+                    &entry.node,
+                    format!("Error adding mapping for {source:?} {to}: {what}"),
+                );
                 continue;
             }
             if !destinations.is_empty() {
@@ -38,6 +46,10 @@ impl Reader<'_> {
         match &node.value {
             Value::Text(_) => {
                 let subject = self.text("the destination of a mapping", node);
+                if subject.as_ref().is_some_and(String::is_empty) {
+                    self.wrong(node, "a mapping needs a destination");
+                    return Vec::new();
+                }
                 subject
                     .map(|subject| Destination { subject, weight: 100, cluster: None })
                     .into_iter()
@@ -113,12 +125,13 @@ impl Reader<'_> {
     }
 }
 
-fn check_weights(destinations: &[Destination]) -> Result<(), String> {
+fn check(source: &str, destinations: &[Destination]) -> Result<(), String> {
     for (index, destination) in destinations.iter().enumerate() {
         let subject = &destination.subject;
         if destinations.iter().take(index).any(|other| other.subject == *subject) {
             return Err(format!("duplicate entry for {:?}", short(subject)));
         }
+        Transform::new(source, subject, Purpose::Mapping).map_err(|error| error.to_string())?;
         let of_cluster: u32 = destinations
             .iter()
             .filter(|other| other.cluster == destination.cluster)

@@ -10,6 +10,12 @@ use crate::auth::user::Login;
 impl Config {
     /// The keys that are valid and would have no effect, by name.
     pub fn unapplied(&self) -> Vec<&'static str> {
+        let keys = self.applied_not_yet();
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
+    /// Each key that nothing applies, and whether it is set.
+    pub(super) fn applied_not_yet(&self) -> Vec<(&'static str, bool)> {
         let hashed = |login: &Login| match login {
             Login::Password { password: Some(password), .. } => is_bcrypt(password),
             Login::Password { password: None, .. } | Login::Nkey(_) => false,
@@ -20,7 +26,8 @@ impl Config {
             }
             Authorization::None => self.users.iter().any(|user| hashed(&user.login)),
         };
-        let keys = [
+        let account = self.leafnodes.remotes.iter().any(|remote| remote.account != GLOBAL);
+        vec![
             ("accounts", !self.accounts.is_empty()),
             ("authorization.users", !self.users.is_empty()),
             ("authorization.proxy_required", self.proxy_required),
@@ -31,8 +38,8 @@ impl Config {
             ("tls", self.tls.is_some()),
             ("allow_non_tls", self.allow_non_tls),
             ("websocket", self.websocket.is_some()),
-            ("http", self.monitor.http_port.is_some()),
-            ("https", self.monitor.https_port.is_some()),
+            ("http, http_port", self.monitor.http_port.is_some()),
+            ("https, https_port", self.monitor.https_port.is_some()),
             ("proxy_protocol", self.proxy_protocol),
             ("proxies", !self.trusted_proxies.is_empty()),
             ("trace_headers", self.trace_headers),
@@ -40,11 +47,7 @@ impl Config {
             ("syslog", self.syslog),
             ("remote_syslog", self.remote_syslog.is_some()),
             ("default_js_domain", !self.default_js_domain.is_empty()),
-            (
-                "account of a leaf remote",
-                self.leafnodes.remotes.iter().any(|remote| remote.account != GLOBAL),
-            ),
-        ];
-        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+            ("an account other than $G as that of a leaf remote", account),
+        ]
     }
 }
