@@ -5,7 +5,9 @@
 //!
 //! # Invariants
 //! - A reply to a change leaves only after the commit that holds the change returned; with
-//!   [`SyncPolicy::Always`] that commit was synced.
+//!   [`SyncPolicy::Always`] that commit, or its entry in the journal, was synced.
+//! - Whatever state of the database redb keeps, it says which entries of the journal it
+//!   holds: each is in it or applied after it, never both.
 //! - After any failure the database is closed and opened anew before it is used: what redb
 //!   or the kernel holds in memory then is not believed.
 //! - A file that cannot be read is renamed, never changed or deleted.
@@ -26,10 +28,12 @@ use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, StorageError, WriteTransaction,
 };
 
+use super::journal::{Found, Journal, Mark};
 use super::medium::{Counted, Counters, Medium};
 use super::tables::{ReadRows, WriteRows};
+use crate::jetstream::engine::rows::{Rows as _, RowsMut as _, Table};
 use crate::jetstream::engine::{self, Applied, ApplyOptions};
-use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
+use crate::jetstream::storage::{Removed, StoreError, StoreReply, StoreRequest, StreamUpdate};
 
 /// When a commit is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub struct StoreStats {
     pub syncs: u64,
     /// Commits.
     pub commits: u64,
+    /// Of these, the small ones that went into the journal.
+    pub journaled: u64,
     /// Length of the file; it may have holes.
     pub file_bytes: u64,
 }
@@ -179,10 +185,14 @@ pub struct Disk {
     options: StoreOptions,
     shared: Arc<Shared>,
     counters: Arc<Counters>,
+    /// Closed together with the database.
+    journal: Option<Journal>,
     /// What failed last, until a commit works again.
     trouble: Option<StoreError>,
     /// Commits that are not synced yet.
     unsynced: bool,
+    /// What JetStream must hear of before the next replies.
+    news: Vec<StoreReply>,
 }
 
 impl Disk {
@@ -200,8 +210,10 @@ impl Disk {
             options,
             shared: Arc::default(),
             counters: Arc::default(),
+            journal: None,
             trouble: None,
             unsynced: false,
+            news: Vec::new(),
         };
         let recovered = match disk.open_medium() {
             Ok(recovered) => recovered,
@@ -218,6 +230,10 @@ impl Disk {
         self.shared.replace(None);
         let aside = self.medium.set_aside().map_err(|error| StoreError {
             text: format!("{name} is damaged ({why}) and cannot be set aside: {error}"),
+        })?;
+        // It goes with what it follows.
+        self.medium.set_journal_aside().map_err(|error| StoreError {
+            text: format!("the journal of {name} cannot be set aside: {error}"),
         })?;
         let text = format!(
             "{name} is damaged ({why}); it was moved to {aside} and an empty store was begun"
@@ -238,6 +254,9 @@ impl Disk {
         let name = self.medium.name();
         let trouble = |what: &dyn std::fmt::Display| StoreError { text: format!("{name}: {what}") };
         let backend = self.medium.open().map_err(|error| OpenError::Trouble(trouble(&error)))?;
+        // A process that was killed may have left a commit in the page cache only. The journal
+        // it made rubbish must not be written over before that commit is on the disk.
+        backend.sync_data().map_err(|error| OpenError::Trouble(trouble(&error)))?;
         let backend =
             Counted::new(backend, Arc::clone(&self.counters)).map_err(OpenError::Trouble)?;
         let mut builder = Builder::new();
@@ -259,16 +278,35 @@ impl Disk {
                 },
                 error => OpenError::Damaged(error.to_string()),
             })?;
-            let recovered = prepare(&database)?;
-            Ok((database, recovered))
+            prepare(&database)?;
+            let (mut journal, found) = mark(&database)
+                .and_then(|mark| {
+                    Journal::open(&mut *self.medium, &self.counters, mark)
+                        .map_err(|error| StoreError { text: format!("journal: {error}") })
+                })
+                .map_err(OpenError::Trouble)?;
+            let lost = replay(&database, &mut journal, &found).map_err(OpenError::Trouble)?;
+            let recovered = recover(&database)?;
+            Ok((database, journal, recovered, lost))
         });
-        let (database, recovered) = opened.unwrap_or_else(|Senseless| {
+        let (database, mut journal, recovered, lost) = opened.unwrap_or_else(|Senseless| {
             Err(OpenError::Damaged("its pages do not fit together".into()))
         })?;
         if is_suspect {
             self.medium.set_suspect(false);
         }
+        if let Some(why) = lost {
+            journal.forget_file();
+            let aside = self
+                .medium
+                .set_journal_aside()
+                .map_err(|error| OpenError::Trouble(trouble(&error)))?
+                .unwrap_or_default();
+            let text = format!("{name}: {why}; its journal was moved to {aside}");
+            self.trouble = Some(StoreError { text });
+        }
         self.shared.replace(Some(database));
+        self.journal = Some(journal);
         self.unsynced = false;
         Ok(recovered)
     }
@@ -281,6 +319,7 @@ impl Disk {
         if !changes.is_empty() {
             match self.commit(&changes, true) {
                 Ok(Some(applied)) => {
+                    replies.append(&mut self.news);
                     if self.trouble.take().is_some() {
                         replies.push(StoreReply::Health(None));
                     }
@@ -315,7 +354,11 @@ impl Disk {
         let done = self.commit(&changes, false);
         let [request] = changes;
         match done {
-            Ok(Some(applied)) => Ok(engine::replies(vec![request], applied)),
+            Ok(Some(applied)) => {
+                let mut replies = std::mem::take(&mut self.news);
+                replies.extend(engine::replies(vec![request], applied));
+                Ok(replies)
+            }
             Ok(None) => Err(Box::new(request)),
             Err(error) => {
                 let mut replies: Vec<_> = self.fail(&error).into_iter().collect();
@@ -338,10 +381,12 @@ impl Disk {
     }
 
     fn sync_now(&mut self) -> Result<(), StoreError> {
-        let guard = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let guard = shared.lock();
         let database = guard.as_ref().ok_or_else(closed)?;
         let transaction = begin(database)?;
-        commit(transaction, true, self.is_large())?;
+        let is_large = self.is_large();
+        sync_both(transaction, self.journal.as_mut(), is_large)?;
         drop(guard);
         self.unsynced = false;
         Ok(())
@@ -380,17 +425,20 @@ impl Disk {
         let result = contain(|| self.close_database());
         let result = result.unwrap_or_else(|Senseless| Err(self.suspect()));
         self.shared.replace(None);
+        self.journal = None;
         result
     }
 
     fn close_database(&mut self) -> Result<(), StoreError> {
         let Some(database) = self.shared.take(None) else { return Ok(()) };
-        if matches!(self.options.sync, SyncPolicy::Every(_)) {
+        let is_relaxed = matches!(self.options.sync, SyncPolicy::Every(_));
+        let mut journal = self.journal.take();
+        if is_relaxed || journal.as_ref().is_some_and(Journal::is_used) {
             let transaction = begin(&database)?;
             let mut rows = WriteRows::open(&transaction)?;
             engine::settle_reserved(&mut rows, true)?;
             drop(rows);
-            commit(transaction, true, false)?;
+            sync_both(transaction, journal.as_mut(), false)?;
         }
         database.close().map_err(|error| StoreError { text: format!("store: {error}") })
     }
@@ -402,6 +450,7 @@ impl Disk {
     /// Closes the database after a failure; the first of several is reported.
     fn fail(&mut self, error: &StoreError) -> Option<StoreReply> {
         self.shared.replace(None);
+        self.journal = None;
         let is_new = self.trouble.as_ref() != Some(error);
         self.trouble = Some(error.clone());
         is_new.then(|| StoreReply::Health(Some(error.clone())))
@@ -410,7 +459,10 @@ impl Disk {
     /// Opens again what a failure has closed.
     pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
         match self.open_medium() {
-            Ok(_) => Ok(()),
+            Ok(recovered) => {
+                self.news = streams_anew(recovered);
+                Ok(())
+            }
             Err(OpenError::Trouble(error)) => Err(error),
             // Not set aside while running: what JetStream knows would no longer be there.
             Err(OpenError::Damaged(why)) => Err(StoreError {
@@ -451,39 +503,37 @@ impl Disk {
         let is_relaxed = matches!(self.options.sync, SyncPolicy::Every(_));
         let mut options =
             ApplyOptions { reserve: is_relaxed.then_some(RESERVE), ..ApplyOptions::default() };
-        let guard = self.shared.lock();
+        let is_large = self.is_large();
+        let shared = Arc::clone(&self.shared);
+        let guard = shared.lock();
         let database = guard.as_ref().ok_or_else(closed)?;
-        loop {
-            let transaction = begin(database)?;
-            let mut rows = WriteRows::open(&transaction)?;
-            let result = engine::apply(&mut rows, requests, &options);
-            drop(rows);
-            match result {
-                Ok(applied) => {
-                    let durable = !is_relaxed || applied.must_sync;
-                    if durable && !may_sync {
-                        transaction.abort().map_err(|error| failed(&error))?;
-                        return Ok(None);
-                    }
-                    commit(transaction, durable, self.is_large())?;
-                    self.counters.commits.fetch_add(1, Ordering::Relaxed);
-                    drop(guard);
-                    self.unsynced = !durable;
-                    return Ok(Some(applied));
-                }
-                Err(failure) => {
-                    // If redb itself failed, so will this or the next begin.
-                    transaction.abort().map_err(|_| failure.error.clone())?;
-                    match failure.stream {
-                        // One stream's trouble must not be that of the others.
-                        Some(stream) if !options.broken.contains_key(&stream) => {
-                            options.broken.insert(stream, failure.error);
-                        }
-                        _ => return Err(failure.error),
-                    }
-                }
-            }
+        let mut journal = self.journal.as_mut();
+        let mark = match &mut journal {
+            Some(journal) if !is_relaxed => journal.prepare(&mut *self.medium, requests),
+            _ => None,
+        };
+        let (transaction, applied) = apply(database, requests, &mut options, mark)?;
+        let durable = !is_relaxed || applied.must_sync;
+        if durable && !may_sync {
+            transaction.abort().map_err(|error| failed(&error))?;
+            return Ok(None);
         }
+        // When a stream is passed over, the same requests may have another outcome later.
+        if mark.is_some()
+            && options.broken.is_empty()
+            && let Some(journal) = journal
+        {
+            journal.write().map_err(|error| failed(&error))?;
+            commit(transaction, false, false)?;
+        } else if durable {
+            sync_both(transaction, journal, is_large)?;
+        } else {
+            commit(transaction, false, false)?;
+        }
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        drop(guard);
+        self.unsynced = !durable;
+        Ok(Some(applied))
     }
 }
 
@@ -500,6 +550,7 @@ pub(super) fn stats(counters: &Counters) -> StoreStats {
         writes: load(&counters.writes),
         syncs: load(&counters.syncs),
         commits: load(&counters.commits),
+        journaled: load(&counters.journaled),
         file_bytes: load(&counters.len),
     }
 }
@@ -523,13 +574,121 @@ fn commit(
     transaction.commit().map_err(|error| failed(&error))
 }
 
-/// Makes the tables, uses up what a crash left reserved, and reads what there is.
-fn prepare(database: &Database) -> Result<StoreReply, OpenError> {
+/// Applies requests in a transaction that is not committed yet. One stream's trouble is not
+/// that of the others: a stream that cannot be worked on is passed over. `mark` says which
+/// entry of the journal this is.
+fn apply(
+    database: &Database,
+    requests: &[StoreRequest],
+    options: &mut ApplyOptions,
+    mark: Option<Mark>,
+) -> Result<(WriteTransaction, Applied), StoreError> {
+    loop {
+        let transaction = begin(database)?;
+        let mut rows = WriteRows::open(&transaction)?;
+        let result = engine::apply(&mut rows, requests, options);
+        if let Some(mark) = mark
+            && options.broken.is_empty()
+            && result.is_ok()
+        {
+            rows.put(Table::Hot, engine::JOURNAL, &mark.record())?;
+        }
+        drop(rows);
+        let failure = match result {
+            Ok(applied) => return Ok((transaction, applied)),
+            Err(failure) => failure,
+        };
+        // If redb itself failed, so will this or the next begin.
+        transaction.abort().map_err(|_| failure.error.clone())?;
+        match failure.stream {
+            Some(stream) if !options.broken.contains_key(&stream) => {
+                options.broken.insert(stream, failure.error);
+            }
+            _ => return Err(failure.error),
+        }
+    }
+}
+
+/// Commits and syncs; what is in the journal is then in the database.
+fn sync_both(
+    transaction: WriteTransaction,
+    journal: Option<&mut Journal>,
+    quick_repair: bool,
+) -> Result<(), StoreError> {
+    let Some(journal) = journal.filter(|journal| journal.is_used()) else {
+        return commit(transaction, true, quick_repair);
+    };
+    put_mark(&transaction, journal.next_generation())?;
+    commit(transaction, true, quick_repair)?;
+    journal.begin_anew();
+    Ok(())
+}
+
+/// The numbers of all streams, for who knows older ones: of a commit that failed and was
+/// refused, everything or nothing may have reached the disk.
+fn streams_anew(recovered: StoreReply) -> Vec<StoreReply> {
+    let StoreReply::Recovered { streams, .. } = recovered else { return Vec::new() };
+    let news = streams.into_iter().map(|found| {
+        let removed = Removed::Many { first: 0, last: found.state.last_seq };
+        let update = StreamUpdate { stream: found.stream, state: found.state, removed };
+        StoreReply::Expired { update }
+    });
+    news.collect()
+}
+
+fn put_mark(transaction: &WriteTransaction, mark: Mark) -> Result<(), StoreError> {
+    WriteRows::open(transaction)?.put(Table::Hot, engine::JOURNAL, &mark.record())
+}
+
+/// Which entries of the journal the database holds.
+fn mark(database: &Database) -> Result<Mark, StoreError> {
+    let transaction = database.begin_read().map_err(|error| failed(&error))?;
+    let rows = ReadRows::open(&transaction)?;
+    match rows.get(Table::Hot, engine::JOURNAL, Mark::read)? {
+        None => Ok(Mark::default()),
+        Some(Some(mark)) => Ok(mark),
+        Some(None) => Err(StoreError {
+            text: "the record of the journal has a version that this program does not know".into(),
+        }),
+    }
+}
+
+/// Applies what the journal holds, and syncs it. Returns what is lost, if anything is.
+fn replay(
+    database: &Database,
+    journal: &mut Journal,
+    found: &Found,
+) -> Result<Option<String>, StoreError> {
+    let mut lost = found.lost;
+    let mut why = String::from("damaged bytes");
+    let mut commits = found.commits();
+    for (mark, requests) in commits.by_ref() {
+        let Some(requests) = requests else {
+            lost += 1;
+            break;
+        };
+        let mut options = ApplyOptions::default();
+        let (transaction, _) = apply(database, &requests, &mut options, None)?;
+        put_mark(&transaction, mark)?;
+        commit(transaction, false, false)?;
+        if let Some((_, error)) = options.broken.pop_first() {
+            lost += 1;
+            why = error.text;
+        }
+    }
+    lost += u32::try_from(commits.count()).unwrap_or(u32::MAX);
+    if !found.is_empty() || lost > 0 {
+        journal.note_replayed();
+        sync_both(begin(database)?, Some(journal), false)?;
+    }
+    Ok((lost > 0).then(|| format!("{lost} acknowledged commits are lost because of {why}")))
+}
+
+/// Makes the tables and uses up what a crash left reserved.
+fn prepare(database: &Database) -> Result<(), OpenError> {
     let trouble = OpenError::Trouble;
     let damaged = |error: StoreError| OpenError::Damaged(error.text);
-    let transaction = database
-        .begin_read()
-        .map_err(|error| trouble(StoreError { text: format!("store: {error}") }))?;
+    let transaction = database.begin_read().map_err(|error| trouble(failed(&error)))?;
     let must_write = match ReadRows::open(&transaction) {
         Ok(rows) => engine::has_reserved(&rows).map_err(damaged)?,
         // A table is missing: a new file.
@@ -543,9 +702,13 @@ fn prepare(database: &Database) -> Result<StoreReply, OpenError> {
         drop(rows);
         commit(transaction, true, false).map_err(trouble)?;
     }
-    let transaction = database
-        .begin_read()
-        .map_err(|error| trouble(StoreError { text: format!("store: {error}") }))?;
+    Ok(())
+}
+
+/// Reads what there is.
+fn recover(database: &Database) -> Result<StoreReply, OpenError> {
+    let damaged = |error: StoreError| OpenError::Damaged(error.text);
+    let transaction = database.begin_read().map_err(|error| OpenError::Trouble(failed(&error)))?;
     let rows = ReadRows::open(&transaction).map_err(damaged)?;
     engine::recover(&rows).map_err(damaged)
 }

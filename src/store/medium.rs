@@ -24,6 +24,12 @@ pub trait Medium: Send {
     /// next [`Medium::open`] finds nothing.
     fn set_aside(&mut self) -> io::Result<String>;
 
+    /// Opens the journal beside it; `None` if there is none and `create` is false.
+    fn open_journal(&mut self, create: bool) -> io::Result<Option<Box<dyn StorageBackend>>>;
+
+    /// Puts the journal aside, and returns its new name; `None` if there is none.
+    fn set_journal_aside(&mut self) -> io::Result<Option<String>>;
+
     /// Remembers, beyond the end of the process, whether the file needs to be checked as a
     /// whole. A medium may forget.
     fn set_suspect(&mut self, _is_suspect: bool) {}
@@ -37,7 +43,7 @@ pub trait Medium: Send {
     fn name(&self) -> String;
 }
 
-/// The file `sedge.redb` in a directory.
+/// The files `sedge.redb` and `sedge.journal` in a directory.
 #[derive(Debug)]
 pub(super) struct FileMedium {
     dir: PathBuf,
@@ -45,6 +51,7 @@ pub(super) struct FileMedium {
 }
 
 const FILE_NAME: &str = "sedge.redb";
+const JOURNAL_NAME: &str = "sedge.journal";
 /// Empty; that it is there says that the store should be checked.
 const SUSPECT_NAME: &str = "sedge.redb.suspect";
 
@@ -62,16 +69,13 @@ impl FileMedium {
         self.dir.join(SUSPECT_NAME)
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
-    }
-}
-
-impl Medium for FileMedium {
-    fn open(&mut self) -> io::Result<Box<dyn StorageBackend>> {
-        std::fs::create_dir_all(&self.dir)?;
-        let path = self.path();
+    /// `None` if it is not there and not to be made.
+    fn open_file(&self, name: &str, create: bool) -> io::Result<Option<File>> {
+        let path = self.dir.join(name);
         let is_new = !path.exists();
+        if is_new && !create {
+            return Ok(None);
+        }
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if is_new {
@@ -84,6 +88,31 @@ impl Medium for FileMedium {
             let _ = file.sync_all();
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         }
+        Ok(Some(file))
+    }
+
+    fn rename(&self, name: &str) -> io::Result<String> {
+        let mut number = 1_u32;
+        loop {
+            let target = self.dir.join(format!("{name}.damaged-{number}"));
+            if !target.exists() {
+                std::fs::rename(self.dir.join(name), &target)?;
+                self.sync_dir()?;
+                return Ok(target.display().to_string());
+            }
+            number = number.checked_add(1).ok_or_else(|| io::Error::other("too many names"))?;
+        }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Medium for FileMedium {
+    fn open(&mut self) -> io::Result<Box<dyn StorageBackend>> {
+        std::fs::create_dir_all(&self.dir)?;
+        let file = self.open_file(FILE_NAME, true)?.ok_or(io::ErrorKind::NotFound)?;
         self.was_open = true;
         FileBackend::new(file)
             .map(|backend| Box::new(backend) as Box<dyn StorageBackend>)
@@ -91,17 +120,20 @@ impl Medium for FileMedium {
     }
 
     fn set_aside(&mut self) -> io::Result<String> {
-        let mut number = 1_u32;
-        loop {
-            let name = format!("{FILE_NAME}.damaged-{number}");
-            let target = self.dir.join(&name);
-            if !target.exists() {
-                std::fs::rename(self.path(), &target)?;
-                self.sync_dir()?;
-                return Ok(target.display().to_string());
-            }
-            number = number.checked_add(1).ok_or_else(|| io::Error::other("too many names"))?;
+        self.rename(FILE_NAME)
+    }
+
+    fn open_journal(&mut self, create: bool) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        let Some(file) = self.open_file(JOURNAL_NAME, create)? else { return Ok(None) };
+        let backend = FileBackend::new(file).map_err(io::Error::other)?;
+        Ok(Some(Box::new(backend)))
+    }
+
+    fn set_journal_aside(&mut self) -> io::Result<Option<String>> {
+        if !self.dir.join(JOURNAL_NAME).exists() {
+            return Ok(None);
         }
+        self.rename(JOURNAL_NAME).map(Some)
     }
 
     fn set_suspect(&mut self, is_suspect: bool) {
@@ -127,6 +159,8 @@ pub(super) struct Counters {
     pub writes: AtomicU64,
     pub syncs: AtomicU64,
     pub commits: AtomicU64,
+    /// Of the commits, those that went into the journal.
+    pub journaled: AtomicU64,
     pub len: AtomicU64,
 }
 
@@ -135,6 +169,8 @@ pub(super) struct Counters {
 pub(super) struct Counted {
     inner: Box<dyn StorageBackend>,
     counters: Arc<Counters>,
+    /// Its length is that of the store.
+    is_database: bool,
 }
 
 impl Counted {
@@ -144,7 +180,12 @@ impl Counted {
     ) -> Result<Self, StoreError> {
         let len = inner.len().map_err(|error| StoreError { text: format!("store: {error}") })?;
         counters.len.store(len, Ordering::Relaxed);
-        Ok(Self { inner, counters })
+        Ok(Self { inner, counters, is_database: true })
+    }
+
+    /// For a file beside the database.
+    pub(super) fn beside(inner: Box<dyn StorageBackend>, counters: Arc<Counters>) -> Self {
+        Self { inner, counters, is_database: false }
     }
 }
 
@@ -159,7 +200,9 @@ impl StorageBackend for Counted {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.inner.set_len(len)?;
-        self.counters.len.store(len, Ordering::Relaxed);
+        if self.is_database {
+            self.counters.len.store(len, Ordering::Relaxed);
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@
 //! - The thread that submits never waits for the writer, nor for a sync.
 
 pub mod disk;
+mod journal;
 mod medium;
 mod tables;
 

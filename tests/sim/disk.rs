@@ -1,6 +1,6 @@
 //! The disk of a gateway: a page cache over a medium, with all the ways both can fail.
 //!
-//! Owns the bytes: those redb sees, and those that are sure to outlive a power cut. What lies
+//! Owns the bytes of both files, the database and the journal: those a process sees, and those that are sure to outlive a power cut. What lies
 //! between, written but not synced, survives a SIGKILL; a power cut keeps, loses or tears
 //! each piece of it.
 
@@ -31,19 +31,33 @@ pub(crate) struct Illness {
 #[derive(Clone, Debug)]
 pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
-#[derive(Debug)]
-struct State {
+/// One file.
+#[derive(Debug, Default)]
+struct Image {
     /// What a read returns.
     cache: Vec<u8>,
     /// What is there after any power cut.
     medium: Vec<u8>,
-    /// What was done to `cache` and may not be on the medium yet, in order.
-    log: Vec<Op>,
+    /// Pages that have a place on the medium.
+    allocated: Vec<bool>,
+}
+
+/// Which file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Database,
+    Journal,
+}
+
+#[derive(Debug)]
+struct State {
+    images: [Image; 2],
+    has_journal: bool,
+    /// What was done to the caches and may not be on the medium yet, in order.
+    log: Vec<(Name, Op)>,
     /// While set, what is logged from here on takes time: it has been answered, but a crash
     /// may come before any of it.
     held_from: Option<usize>,
-    /// Pages that have a place on the medium.
-    allocated: Vec<bool>,
     /// Operations until the process that does them is gone.
     lives: Option<u64>,
     illness: Illness,
@@ -78,27 +92,31 @@ impl Op {
 }
 
 impl State {
+    fn image(&mut self, name: Name) -> &mut Image {
+        &mut self.images[name as usize]
+    }
+
     /// Lets the logged syncs have their effect.
     fn settle(&mut self) {
-        let mut open = Vec::new();
-        for op in std::mem::take(&mut self.log) {
+        let mut open: Vec<(Name, Op)> = Vec::new();
+        for (name, op) in std::mem::take(&mut self.log) {
             match op {
                 Op::Sync => {
-                    for op in open.drain(..) {
-                        Op::apply(&op, &mut self.medium);
+                    for (_, op) in open.extract_if(.., |(other, _)| *other == name) {
+                        op.apply(&mut self.images[name as usize].medium);
                     }
                 }
                 // The kernel tried: some of it is written, and all of it is now called
                 // clean, so that no later sync tries again.
                 Op::FailedSync(seed) => {
                     let mut chance = Chance::new(seed);
-                    for op in open.drain(..) {
+                    for (_, op) in open.extract_if(.., |(other, _)| *other == name) {
                         if matches!(op, Op::SetLen(_)) || chance.happens(500) {
-                            Op::apply(&op, &mut self.medium);
+                            op.apply(&mut self.images[name as usize].medium);
                         }
                     }
                 }
-                op => open.push(op),
+                op => open.push((name, op)),
             }
         }
         self.log = open;
@@ -121,12 +139,16 @@ impl State {
 
     /// The cache without the pages that are there only.
     fn reload(&mut self) {
-        self.cache.clone_from(&self.medium);
-        for op in &self.log {
-            op.apply(&mut self.cache);
+        for image in &mut self.images {
+            image.cache.clone_from(&image.medium);
+        }
+        for (name, op) in &self.log {
+            op.apply(&mut self.images[*name as usize].cache);
         }
     }
+}
 
+impl Image {
     fn is_allocated(&self, offset: usize, len: usize) -> bool {
         let pages = offset / PAGE..(offset + len).div_ceil(PAGE);
         pages.into_iter().all(|page| self.allocated.get(page).copied().unwrap_or(false))
@@ -145,11 +167,10 @@ impl SimDisk {
     /// Empty.
     pub(crate) fn new(chance: Chance) -> Self {
         Self(Arc::new(Mutex::new(State {
-            cache: Vec::new(),
-            medium: Vec::new(),
+            images: Default::default(),
+            has_journal: false,
             log: Vec::new(),
             held_from: None,
-            allocated: Vec::new(),
             lives: None,
             illness: Illness::default(),
             chance,
@@ -203,11 +224,11 @@ impl SimDisk {
         state.cut_held();
         let log = std::mem::take(&mut state.log);
         let kept = state.chance.pick(&[0, 0, 300, 700, 1000]);
-        for op in log {
+        for (name, op) in log {
             match &op {
                 Op::SetLen(_) => {
                     if state.chance.happens(kept) {
-                        op.apply(&mut state.medium);
+                        op.apply(&mut state.image(name).medium);
                     }
                 }
                 Op::Write { offset, data } => {
@@ -219,8 +240,8 @@ impl SimDisk {
                         }
                         let start = offset + index * SECTOR;
                         let end = start + sector.len();
-                        if keep && end <= state.medium.len() {
-                            state.medium[start..end].copy_from_slice(sector);
+                        if keep && end <= state.image(name).medium.len() {
+                            state.image(name).medium[start..end].copy_from_slice(sector);
                         }
                     }
                 }
@@ -248,16 +269,39 @@ impl Medium for SimDisk {
             state.reload();
         }
         let opening = state.opening;
-        Ok(Box::new(Backend { disk: self.clone(), opening }))
+        Ok(Box::new(Backend { disk: self.clone(), opening, name: Name::Database }))
     }
 
     fn set_aside(&mut self) -> Result<String> {
         let mut state = self.state();
         state.set_aside = true;
-        state.cache.clear();
-        state.medium.clear();
-        state.log.clear();
+        *state.image(Name::Database) = Image::default();
+        state.log.retain(|(name, _)| *name != Name::Database);
         Ok("aside".into())
+    }
+
+    fn open_journal(&mut self, create: bool) -> Result<Option<Box<dyn StorageBackend>>> {
+        let mut state = self.state();
+        if state.lives == Some(0) {
+            return Err(gone());
+        }
+        if !create && !state.has_journal {
+            return Ok(None);
+        }
+        state.has_journal = true;
+        let opening = state.opening;
+        Ok(Some(Box::new(Backend { disk: self.clone(), opening, name: Name::Journal })))
+    }
+
+    fn set_journal_aside(&mut self) -> Result<Option<String>> {
+        let mut state = self.state();
+        if !std::mem::take(&mut state.has_journal) {
+            return Ok(None);
+        }
+        state.set_aside = true;
+        *state.image(Name::Journal) = Image::default();
+        state.log.retain(|(name, _)| *name != Name::Journal);
+        Ok(Some("journal aside".into()))
     }
 
     fn name(&self) -> String {
@@ -273,6 +317,7 @@ fn gone() -> Error {
 struct Backend {
     disk: SimDisk,
     opening: u64,
+    name: Name,
 }
 
 impl Backend {
@@ -293,13 +338,14 @@ impl Backend {
 
 impl StorageBackend for Backend {
     fn len(&self) -> Result<u64> {
-        Ok(self.disk.state().cache.len() as u64)
+        Ok(self.disk.state().image(self.name).cache.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
         let start = usize::try_from(offset).map_err(Error::other)?;
         let bytes = state
+            .image(self.name)
             .cache
             .get(start..start + out.len())
             .ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
@@ -310,12 +356,12 @@ impl StorageBackend for Backend {
     fn set_len(&self, len: u64) -> Result<()> {
         let mut state = self.begin()?;
         let len = usize::try_from(len).map_err(Error::other)?;
-        if state.illness.full && len > state.cache.len() {
+        if state.illness.full && len > state.image(self.name).cache.len() {
             return Err(Error::from(ErrorKind::StorageFull));
         }
         let op = Op::SetLen(len);
-        op.apply(&mut state.cache);
-        state.log.push(op);
+        op.apply(&mut state.image(self.name).cache);
+        state.log.push((self.name, op));
         Ok(())
     }
 
@@ -324,11 +370,11 @@ impl StorageBackend for Backend {
         let rate = state.illness.sync_fails;
         if state.chance.happens(rate) {
             let seed = state.chance.bits();
-            state.log.push(Op::FailedSync(seed));
+            state.log.push((self.name, Op::FailedSync(seed)));
             state.settle_unless_held();
             return Err(Error::other("sync failed"));
         }
-        state.log.push(Op::Sync);
+        state.log.push((self.name, Op::Sync));
         state.settle_unless_held();
         Ok(())
     }
@@ -340,13 +386,13 @@ impl StorageBackend for Backend {
         if state.chance.happens(write_fails) {
             return Err(Error::other("write failed"));
         }
-        if full && !state.is_allocated(offset, data.len()) {
+        if full && !state.image(self.name).is_allocated(offset, data.len()) {
             return Err(Error::from(ErrorKind::StorageFull));
         }
-        state.allocate(offset, data.len());
+        state.image(self.name).allocate(offset, data.len());
         let op = Op::Write { offset, data: data.to_vec() };
-        op.apply(&mut state.cache);
-        state.log.push(op);
+        op.apply(&mut state.image(self.name).cache);
+        state.log.push((self.name, op));
         Ok(())
     }
 }

@@ -141,7 +141,7 @@ fn a_full_disk_refuses_with_its_reason_and_works_again_without_a_restart() {
     assert_eq!(refused.codes(), (10077, 503));
     assert!(refused.to_string().contains("no space left"), "{refused}");
     let (outcomes, updates) = store.publish(&[text(3)]);
-    assert!(matches!(outcomes[..], [PublishOutcome::Stored { seq: 2, .. }]));
+    assert!(matches!(outcomes[..], [PublishOutcome::Stored { seq: 2, .. }]), "{outcomes:?}");
     assert_eq!(updates[0].state.messages, 2);
     assert!(!store.is_in_trouble());
 }

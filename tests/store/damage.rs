@@ -28,7 +28,7 @@ fn filled() -> TestDisk {
 #[test]
 fn flipped_bytes_are_reported_and_the_file_is_kept() {
     let original = filled();
-    let bytes = original.0.lock().unwrap().written.clone();
+    let bytes = original.0.lock().unwrap().database.written.clone();
     let mut set_aside = 0;
     for seed in world::seeds(200) {
         let mut rng = Rng::new(seed);
@@ -38,7 +38,7 @@ fn flipped_bytes_are_reported_and_the_file_is_kept() {
             bad[at] ^= 1 << rng.below(8);
         }
         let disk = TestDisk::default();
-        disk.0.lock().unwrap().written.clone_from(&bad);
+        disk.0.lock().unwrap().database.written.clone_from(&bad);
         let (mut store, replies) = world::open(&disk, StoreOptions::default());
         assert!(matches!(replies[0], StoreReply::Recovered { .. }));
         if let Some(StoreReply::Health(Some(error))) = replies.get(1) {
@@ -57,7 +57,7 @@ fn flipped_bytes_are_reported_and_the_file_is_kept() {
 fn a_file_that_is_no_store_at_all_is_set_aside() {
     for rubbish in [vec![7; 100], vec![0; 100_000], b"#!/bin/sh\n".repeat(5_000)] {
         let disk = TestDisk::default();
-        disk.0.lock().unwrap().written.clone_from(&rubbish);
+        disk.0.lock().unwrap().database.written.clone_from(&rubbish);
         let (mut store, replies) = world::open(&disk, StoreOptions::default());
         assert_eq!(replies.len(), 2, "{replies:?}");
         assert_eq!(disk.0.lock().unwrap().set_aside, [rubbish]);
@@ -73,8 +73,8 @@ fn a_block_damaged_behind_the_stores_back_is_named_and_others_can_be_read() {
         world::open(&disk, StoreOptions { cache_bytes: 0, ..StoreOptions::default() });
     {
         let mut platter = disk.0.lock().unwrap();
-        let at = platter.written.windows(60).position(|part| part == [b'x'; 60]).unwrap();
-        platter.written[at + 30] = b'y';
+        let at = platter.database.written.windows(60).position(|part| part == [b'x'; 60]).unwrap();
+        platter.database.written[at + 30] = b'y';
     }
     let mut failed = Vec::new();
     for seq in 1..=2_000 {
@@ -100,7 +100,7 @@ fn index_pages_damaged_behind_the_stores_back_end_no_process_and_are_found_by_th
     {
         let mut platter = disk.0.lock().unwrap();
         // The first byte of a page of a tree says of which kind it is.
-        for page in platter.written.chunks_mut(4096).skip(1) {
+        for page in platter.database.written.chunks_mut(4096).skip(1) {
             page[0] = 0xee;
         }
     }

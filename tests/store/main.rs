@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod journal;
 mod model;
 mod rules;
 mod threads;

@@ -135,11 +135,11 @@ fn one_streams_damage_does_not_refuse_the_others() {
     store.publish(&[first]);
     {
         let mut platter = disk.0.lock().unwrap();
-        let places: Vec<usize> = (0..platter.written.len() - 500)
-            .filter(|at| platter.written[*at..*at + 500] == marker[..])
+        let places: Vec<usize> = (0..platter.database.written.len() - 500)
+            .filter(|at| platter.database.written[*at..*at + 500] == marker[..])
             .collect();
         for at in places {
-            platter.written[at + 9] = b'?';
+            platter.database.written[at + 9] = b'?';
         }
     }
     let mut batch = world::batch(&[text("a", &[])]);

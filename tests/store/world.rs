@@ -26,15 +26,24 @@ pub(crate) fn seeds(count: u64) -> Vec<u64> {
 /// Sectors of a disk are written whole or not at all.
 const SECTOR: usize = 512;
 
+/// One file.
 #[derive(Debug, Default)]
-pub(crate) struct Platter {
+pub(crate) struct Image {
     /// What reads see.
     pub(crate) written: Vec<u8>,
     /// What a power cut leaves for certain.
-    pub(crate) synced: Vec<u8>,
+    synced: Vec<u8>,
     /// Since the last sync: lengths and writes, in order.
-    journal: Vec<Change>,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Platter {
+    pub(crate) database: Image,
+    pub(crate) journal: Image,
+    pub(crate) has_journal: bool,
     pub(crate) set_aside: Vec<Vec<u8>>,
+    pub(crate) journals_set_aside: usize,
     pub(crate) is_suspect: bool,
     /// Operations until one fails.
     pub(crate) fail_in: Option<u64>,
@@ -43,7 +52,7 @@ pub(crate) struct Platter {
 }
 
 #[derive(Debug, Clone)]
-enum Change {
+pub(crate) enum Change {
     Len(u64),
     Write(u64, Vec<u8>),
 }
@@ -65,9 +74,22 @@ impl Platter {
 
     /// The power goes: of what was not synced, each sector is there or not.
     pub(crate) fn power_cut(&mut self, rng: &mut Rng) {
+        self.database.power_cut(rng);
+        self.journal.power_cut(rng);
+        self.fail_in = None;
+        self.is_dead = false;
+    }
+
+    fn image(&mut self, is_journal: bool) -> &mut Image {
+        if is_journal { &mut self.journal } else { &mut self.database }
+    }
+}
+
+impl Image {
+    fn power_cut(&mut self, rng: &mut Rng) {
         let mut left = std::mem::take(&mut self.synced);
         let tear = rng.below(4);
-        for change in std::mem::take(&mut self.journal) {
+        for change in std::mem::take(&mut self.changes) {
             match change {
                 Change::Len(len) => {
                     if tear == 0 || rng.below(2) == 0 {
@@ -95,8 +117,6 @@ impl Platter {
         }
         self.written.clone_from(&left);
         self.synced = left;
-        self.fail_in = None;
-        self.is_dead = false;
     }
 }
 
@@ -105,64 +125,87 @@ impl Platter {
 pub(crate) struct TestDisk(pub(crate) Arc<Mutex<Platter>>);
 
 #[derive(Debug)]
-struct Backend(Arc<Mutex<Platter>>);
+struct Backend {
+    platter: Arc<Mutex<Platter>>,
+    is_journal: bool,
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().written.len() as u64)
+        Ok(self.platter.lock().unwrap().image(self.is_journal).written.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let platter = self.0.lock().unwrap();
+        let mut platter = self.platter.lock().unwrap();
         let start = usize::try_from(offset).unwrap();
-        let part = platter.written.get(start..start + out.len());
+        let part = platter.image(self.is_journal).written.get(start..start + out.len());
         out.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut platter = self.0.lock().unwrap();
+        let mut platter = self.platter.lock().unwrap();
         platter.step()?;
-        platter.written.resize(usize::try_from(len).unwrap(), 0);
-        platter.journal.push(Change::Len(len));
+        let image = platter.image(self.is_journal);
+        image.written.resize(usize::try_from(len).unwrap(), 0);
+        image.changes.push(Change::Len(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut platter = self.0.lock().unwrap();
+        let mut platter = self.platter.lock().unwrap();
         platter.step()?;
-        platter.journal.clear();
-        let Platter { written, synced, .. } = &mut *platter;
-        synced.clone_from(written);
+        let image = platter.image(self.is_journal);
+        image.changes.clear();
+        image.synced.clone_from(&image.written);
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut platter = self.0.lock().unwrap();
+        let mut platter = self.platter.lock().unwrap();
         platter.step()?;
+        let image = platter.image(self.is_journal);
         let start = usize::try_from(offset).unwrap();
-        platter
+        image
             .written
             .get_mut(start..start + data.len())
             .ok_or(io::ErrorKind::UnexpectedEof)?
             .copy_from_slice(data);
-        platter.journal.push(Change::Write(offset, data.to_vec()));
+        image.changes.push(Change::Write(offset, data.to_vec()));
         Ok(())
     }
 }
 
 impl Medium for TestDisk {
     fn open(&mut self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(Backend(Arc::clone(&self.0))))
+        Ok(Box::new(Backend { platter: Arc::clone(&self.0), is_journal: false }))
     }
 
     fn set_aside(&mut self) -> io::Result<String> {
         let mut platter = self.0.lock().unwrap();
-        let bytes = std::mem::take(&mut platter.written);
-        platter.synced.clear();
-        platter.journal.clear();
-        platter.set_aside.push(bytes);
+        let image = std::mem::take(&mut platter.database);
+        platter.set_aside.push(image.written);
         Ok("aside".into())
+    }
+
+    fn open_journal(&mut self, create: bool) -> io::Result<Option<Box<dyn StorageBackend>>> {
+        let mut platter = self.0.lock().unwrap();
+        if !create && !platter.has_journal {
+            return Ok(None);
+        }
+        platter.step()?;
+        platter.has_journal = true;
+        Ok(Some(Box::new(Backend { platter: Arc::clone(&self.0), is_journal: true })))
+    }
+
+    fn set_journal_aside(&mut self) -> io::Result<Option<String>> {
+        let mut platter = self.0.lock().unwrap();
+        if !std::mem::take(&mut platter.has_journal) {
+            return Ok(None);
+        }
+        platter.journal = Image::default();
+        platter.journals_set_aside += 1;
+        Ok(Some("journal aside".into()))
     }
 
     fn set_suspect(&mut self, is_suspect: bool) {
@@ -240,6 +283,7 @@ impl Answer for Disk {
     fn ask(&mut self, request: StoreRequest) -> StoreReply {
         let mut replies = self.apply_batch(vec![request]);
         replies.retain(|reply| !matches!(reply, StoreReply::Health(_)));
+        // Its reply comes last: after a failure there is news of all streams first.
         replies.pop().unwrap()
     }
 }

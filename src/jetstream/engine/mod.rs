@@ -24,7 +24,7 @@ mod record;
 mod remove;
 pub mod rows;
 mod tail;
-mod varint;
+pub(crate) mod varint;
 mod work;
 
 use alloc::boxed::Box;
@@ -33,6 +33,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 pub use headers::stored_headers;
+pub(crate) use keys::JOURNAL;
 pub use mem::MemStore;
 pub use read::{answer, is_read};
 use rows::{Rows, RowsMut, Table};
