@@ -1,25 +1,32 @@
-//! Leaves what unwinds the stack out of programs that never unwind.
+//! How the linker lays out the program: `targets/layout.ld`.
 //!
-//! The profiles `release` and `board` end the process on a panic (`panic = "abort"`), yet the
-//! compiler describes each stack frame for whoever would unwind it: 7 % of the program. Its
-//! own switch for that, `-C force-unwind-tables=no`, can only be given to all profiles alike,
-//! and tests do unwind. So the linker drops the tables, where the profile is one of ours.
+//! The profile `release` ends the process on a panic (`panic = "abort"`), yet the compiler
+//! describes each stack frame for whoever would unwind it: 7 % of the program. Its own switch
+//! for that, `-C force-unwind-tables=no`, can only be given to all profiles alike, and tests
+//! do unwind. So the linker drops the tables, in this profile alone. It also puts what an idle
+//! server runs in one place.
 
-use std::path::Path;
-
-/// Profiles with `panic = "abort"`.
-const ABORTING: [&str; 2] = ["release", "board"];
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=targets/no-unwind.ld");
-    let var = |name: &str| std::env::var(name).unwrap_or_default();
-    // `target/[triple/]<profile>/build/...`: no variable has the profile's name.
-    let is_aborting = Path::new(&var("OUT_DIR"))
-        .components()
-        .any(|part| part.as_os_str().to_str().is_some_and(|name| ABORTING.contains(&name)));
-    if is_aborting && var("CARGO_CFG_TARGET_OS") == "linux" {
-        let script = Path::new(&var("CARGO_MANIFEST_DIR")).join("targets/no-unwind.ld");
+    println!("cargo::rerun-if-changed=targets/layout.ld");
+    let var = |name: &str| std::env::var_os(name).unwrap_or_default();
+    let profile = profile(&PathBuf::from(var("OUT_DIR")));
+    if profile == "release" && var("CARGO_CFG_TARGET_OS") == "linux" {
+        let script = PathBuf::from(var("CARGO_MANIFEST_DIR")).join("targets/layout.ld");
         println!("cargo::rustc-link-arg-bin=sedge=-Wl,-T,{}", script.display());
     }
+}
+
+/// Its folder, `target/[triple/]<profile>/build/...`: no variable has the name. Where cargo
+/// lays that out otherwise nothing is lost but size.
+fn profile(out_dir: &Path) -> OsString {
+    let parts: Vec<_> = out_dir.iter().collect();
+    let build = parts.iter().rposition(|&part| part == "build").unwrap_or(0);
+    build
+        .checked_sub(1)
+        .and_then(|at| parts.get(at))
+        .map_or_else(OsString::new, |&part| part.into())
 }
