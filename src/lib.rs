@@ -11,6 +11,8 @@ pub mod jetstream;
 pub mod leaf;
 pub mod limits;
 #[cfg(feature = "server")]
+pub mod monitor;
+#[cfg(feature = "server")]
 pub mod net;
 pub mod proto;
 #[cfg(feature = "server")]

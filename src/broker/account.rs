@@ -259,6 +259,28 @@ impl Core {
         }
     }
 
+    /// What every account has and did, in one walk over the connections.
+    pub(super) fn all_account_stats(&self) -> Vec<AccountStats<'_>> {
+        let mut all: Vec<AccountStats<'_>> = self
+            .accounts
+            .iter()
+            .map(|account| AccountStats {
+                name: &account.name,
+                clients: account.clients,
+                leafs: account.leaf_conns,
+                subs: account.subs,
+                slow_consumers: account.slow_consumers,
+                traffic: account.gone,
+            })
+            .collect();
+        for (_, conn) in &self.conns {
+            if let Some(stats) = all.get_mut(usize::from(conn.account.0)) {
+                stats.traffic.of(&conn.kind).add(conn.counts());
+            }
+        }
+        all
+    }
+
     /// What an account has and did.
     pub(super) fn account_stats(&self, id: AccountId) -> Option<AccountStats<'_>> {
         let account = self.account(id)?;

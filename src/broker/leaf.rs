@@ -112,6 +112,11 @@ impl Leaf {
         &self.peer
     }
 
+    /// Which remote of the configuration it belongs to.
+    pub(super) fn remote(&self) -> usize {
+        self.uplink
+    }
+
     /// The handshake is over.
     pub(super) fn is_ready(&self) -> bool {
         self.solicitor.is_ready()

@@ -54,7 +54,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use self::account::AccountStats;
+pub use self::account::{AccountStats, Traffic};
 pub use self::client::quoted;
 pub use self::conn::CloseReason;
 use self::conn::{Conn, Kind};
@@ -213,7 +213,8 @@ impl Broker {
             index: u32::try_from(entry.key()).unwrap_or(u32::MAX),
             generation: core.next_generation,
         };
-        core.next_generation = core.next_generation.wrapping_add(1);
+        // The top of the keys built from it belongs to the shell.
+        core.next_generation = core.next_generation.wrapping_add(1) & 0x7fff_ffff;
         if matches!(&kind, Kind::Client(client) if client.counts()) {
             core.clients += 1;
         }

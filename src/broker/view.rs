@@ -14,7 +14,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 
 use super::Broker;
-use super::account::AccountState;
+use super::account::{AccountState, AccountStats};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::core::Core;
 use super::options::Options;
@@ -176,8 +176,23 @@ pub struct LeafView<'a> {
     pub conn: ConnView<'a>,
     /// Name of the server on the other side.
     pub hub: &'a str,
-    /// Subjects the other side asked for: index into the tables.
+    /// Where it is in the tables.
     pub id: ConnId,
+    /// Which remote of the configuration.
+    pub remote: usize,
+}
+
+/// One account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountView<'a> {
+    /// Its id.
+    pub id: AccountId,
+    /// The one that sees the server's events.
+    pub is_system: bool,
+    /// It may have streams.
+    pub has_jetstream: bool,
+    /// What it has and did.
+    pub stats: AccountStats<'a>,
 }
 
 /// How the subject tree did.
@@ -478,13 +493,9 @@ impl Broker {
         self.core.leafs().filter_map(move |index| {
             let conn = self.core.conn(index).filter(|conn| !conn.closing)?;
             let view = view_of(&self.core.accounts, conn, now);
-            Some(LeafView { conn: view, hub: view.name, id: conn.id })
+            let Kind::Leaf(leaf) = &conn.kind else { return None };
+            Some(LeafView { conn: view, hub: view.name, id: conn.id, remote: leaf.remote() })
         })
-    }
-
-    /// How many leaf remotes there are, and how many of them are connected.
-    pub fn remotes(&self) -> (usize, usize) {
-        (self.uplinks.len(), self.core.leafs().count())
     }
 
     /// The subscriptions of a connection.
@@ -507,11 +518,37 @@ impl Broker {
         self.core.subs.iter().map(|(_, sub)| self.sub_view(sub))
     }
 
-    /// How the subject trees of all accounts did.
-    pub fn interest_view(&self) -> InterestView {
-        let mut view = InterestView { subscriptions: self.core.subs.len(), ..Default::default() };
-        for state in &self.core.accounts {
+    /// What every account has and did, in the order of their ids.
+    pub fn account_views(&self) -> Vec<AccountView<'_>> {
+        let stats = self.core.all_account_stats();
+        let ids = self.core.account_ids();
+        ids.zip(stats)
+            .map(|(id, stats)| AccountView {
+                id,
+                is_system: id == AccountId::SYSTEM,
+                has_jetstream: self.jetstream(id).is_some(),
+                stats,
+            })
+            .collect()
+    }
+
+    /// Is there an account of this name?
+    pub fn has_account(&self, name: &str) -> bool {
+        self.core.account_named(name).is_some()
+    }
+
+    /// The account that sees the server's events.
+    pub fn system_account(&self) -> &str {
+        self.core.account(AccountId::SYSTEM).map_or("", |state| &state.name)
+    }
+
+    /// How the subject tree of an account did, or those of all.
+    pub fn interest_view(&self, account: &str) -> InterestView {
+        let mut view = InterestView::default();
+        let wanted = |name: &str| account.is_empty() || name == account;
+        for state in self.core.accounts.iter().filter(|state| wanted(&state.name)) {
             let (inserts, removes) = state.interest.changes();
+            view.subscriptions += state.subs as usize;
             view.inserts += inserts;
             view.removes += removes;
             view.cached += state.interest.cached();

@@ -38,7 +38,6 @@ impl Config {
             ("tls", self.tls.is_some()),
             ("allow_non_tls", self.allow_non_tls),
             ("websocket", self.websocket.is_some()),
-            ("http, http_port", self.monitor.http_port.is_some()),
             ("https, https_port", self.monitor.https_port.is_some()),
             ("proxy_protocol", self.proxy_protocol),
             ("proxies", !self.trusted_proxies.is_empty()),

@@ -31,10 +31,11 @@ pub mod shared;
 pub mod storage;
 pub(crate) mod stream;
 pub(crate) mod tail;
+pub mod view;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::id::{AccountId, Rng, StreamId};
@@ -87,6 +88,8 @@ pub struct JetStream {
     /// When to look for old messages.
     expiries: BTreeSet<(Instant, StreamId)>,
     usage: Usage,
+    /// What the store last said of its medium, while it does not work.
+    trouble: Option<String>,
 }
 
 /// Logical bytes stored, by storage.
@@ -134,6 +137,7 @@ impl JetStream {
             memory: memory::Memory::default(),
             expiries: BTreeSet::new(),
             usage: Usage::default(),
+            trouble: None,
         }
     }
 
@@ -206,6 +210,7 @@ impl JetStream {
                 return;
             }
             StoreReply::Health(state) => {
+                self.trouble = state.as_ref().map(ToString::to_string);
                 let notice = match state {
                     Some(error) => JsNotice::Error(format!("JetStream storage failed: {error}")),
                     None => JsNotice::Info("JetStream storage works again".into()),

@@ -162,6 +162,7 @@ struct Flags {
     config: Option<PathBuf>,
     host: Option<String>,
     port: Option<i32>,
+    http_port: Option<i32>,
     server_name: Option<String>,
     client_advertise: Option<String>,
     log_file: Option<PathBuf>,
@@ -190,6 +191,7 @@ enum Flag {
     Config,
     Host,
     Port,
+    HttpPort,
     ServerName,
     ClientAdvertise,
     LogFile,
@@ -217,7 +219,7 @@ enum Flag {
 }
 
 const NO_TLS: &str = "clients connect without TLS so far";
-const NO_MONITOR: &str = "there is no monitoring port so far";
+const NO_MONITOR: &str = "the monitoring port has no TLS so far; use -m";
 const NO_CLUSTER: &str =
     "connect to a nats-server cluster with a leaf uplink (leafnodes { remotes } in the file)";
 const NO_ROTATION: &str = "rotate with logrotate and --signal reopen";
@@ -251,7 +253,7 @@ const FLAGS: &[(&[&str], Flag)] = &[
     (&["max_traced_msg_len"], Flag::Ignored),
     (&["no_advertise"], Flag::IgnoredBoolean),
     (&["connect_retries"], Flag::Ignored),
-    (&["m", "http_port"], Flag::NotYet(NO_MONITOR)),
+    (&["m", "http_port"], Flag::HttpPort),
     (&["ms", "https_port"], Flag::NotYet(NO_MONITOR)),
     (&["s", "syslog"], Flag::NotYetBoolean("let the service manager forward stderr")),
     (&["r", "remote_syslog"], Flag::NotYet("let the service manager forward stderr")),
@@ -290,6 +292,7 @@ impl Flag {
             | Self::Config
             | Self::Host
             | Self::Port
+            | Self::HttpPort
             | Self::ServerName
             | Self::ClientAdvertise
             | Self::LogFile
@@ -422,8 +425,9 @@ impl Flags {
             Flag::User => self.user = Some(text),
             Flag::Password => self.password = Some(Secret::from(text)),
             Flag::Token => self.token = Some(Secret::from(text)),
-            Flag::Port => match text.parse() {
-                Ok(port @ -1..=65_535) => self.port = Some(port),
+            Flag::Port | Flag::HttpPort => match text.parse() {
+                Ok(port @ -1..=65_535) if matches!(flag, Flag::Port) => self.port = Some(port),
+                Ok(port @ -1..=65_535) => self.http_port = Some(port),
                 Ok(port) => mistakes.push(format!(
                     "invalid value \"{port}\" for flag -{name}: there are 1 to 65535, and -1 for \
                      any free port"
@@ -446,6 +450,8 @@ impl Flags {
         }
         // 0 is "not set", as in the file.
         config.port = self.port.filter(|port| *port != 0).unwrap_or(config.port);
+        let http = self.http_port.filter(|port| *port != 0);
+        config.monitor.http_port = http.or(config.monitor.http_port);
         if let Some(name) = self.server_name.as_ref().filter(|name| !name.is_empty()) {
             if name.contains(char::is_whitespace) {
                 mistakes.push("server name cannot contain blanks".to_owned());
@@ -638,6 +644,7 @@ Server Options:
     -n, --name
         --server_name <server_name>  Server name (default: auto)
     -P, --pid <file>                 File to store PID
+    -m, --http_port <port>           Use port for http monitoring
     -c, --config <file>              Configuration file
     -t                               Test configuration and exit
     -sl,--signal <signal>[=<pid>]    Send signal to sedge process (ldm, stop, quit, term, reopen, reload)
@@ -919,7 +926,7 @@ mod tests {
         assert!(error(&["-js=maybe"]).contains("invalid boolean value \"maybe\" for -js"));
         assert_eq!(error(&["---p=1"]), "bad flag syntax: ---p=1\n");
         assert_eq!(error(&["-=1"]), "bad flag syntax: -=1\n");
-        assert!(error(&["-m", "8222"]).contains("does not have -m yet"));
+        assert!(error(&["-ms", "8222"]).contains("does not have -ms yet"));
         assert!(error(&["--routes", "x"]).contains("leaf uplink"));
         assert!(error(&["--tls"]).contains("does not have -tls yet"));
         assert!(error(&["--user", "a", "--auth", "b"]).contains("both"));

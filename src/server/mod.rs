@@ -2,7 +2,9 @@
 
 pub mod banner;
 pub mod cli;
+pub mod http;
 pub mod log;
+pub mod monitoring;
 mod pace;
 pub mod run;
 pub mod start;

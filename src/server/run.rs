@@ -19,6 +19,7 @@ use std::rc::Rc;
 use rustix::net::SocketFlags;
 
 use self::doors::Doors;
+use super::http::Pages;
 use super::pace::Pace;
 use crate::auth::creds::CREDS_BYTES_MAX;
 use crate::broker::{Broker, Notice, Output};
@@ -26,6 +27,7 @@ use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
 use crate::limits::{self, READ_BUFFER_BYTES, READ_BUFFER_BYTES_MIN};
+use crate::monitor::{Monitor, Scene};
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
 use crate::net::opening::Opening;
@@ -33,6 +35,7 @@ use crate::net::poller::{Poller, Ready, Waker, Want};
 use crate::net::signals::{Signal, Signals};
 use crate::net::socket::{Received, Socket};
 use crate::net::tls::TlsClient;
+use crate::store::StoreStats;
 use crate::time::{Duration, Instant, Now};
 
 /// Keys of what is not a connection.
@@ -89,6 +92,11 @@ pub trait StorePort {
     /// The next reply, if there is one.
     fn poll_reply(&mut self) -> Option<StoreReply>;
 
+    /// What it did since it was opened.
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
+
     /// Writes what is queued and closes the files. May take as long as the disk does. The
     /// replies can still be polled.
     ///
@@ -104,6 +112,7 @@ pub struct Server<P> {
     clock: Clock,
     poller: Poller,
     listener: Option<TcpListener>,
+    pages: Option<Pages>,
     signals: Signals,
     dialler: Dialler<Dialling>,
     /// By remote.
@@ -155,6 +164,7 @@ impl<P: Print> Server<P> {
             clock,
             poller,
             listener: None,
+            pages: None,
             signals,
             dialler: Dialler::new(waker),
             tls,
@@ -189,6 +199,23 @@ impl<P: Print> Server<P> {
     /// How lame duck mode goes: the grace period, and all of it.
     pub fn set_lame_duck(&mut self, grace: Duration, duration: Duration) {
         self.lame_duck = (grace, duration);
+    }
+
+    /// Serves the monitoring pages, also before clients can connect.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched.
+    pub fn serve_pages(&mut self, listener: TcpListener, monitor: Monitor) -> io::Result<()> {
+        self.pages = Some(Pages::new(listener, monitor, &self.poller)?);
+        Ok(())
+    }
+
+    fn page_ready(&mut self, now: Now, event: Ready) {
+        let store = self.store.as_ref().map(|store| store.stats());
+        let scene = Scene { now, broker: &self.broker, store };
+        if let Some(pages) = &mut self.pages {
+            pages.ready(scene, event, &self.poller);
+        }
     }
 
     /// What is to be served.
@@ -241,11 +268,15 @@ impl<P: Print> Server<P> {
             match event.key {
                 LISTENER => self.accept(now),
                 SIGNALS => self.signals(now),
+                key if Pages::owns(key) => self.page_ready(now, event),
                 key => self.peer_ready(now, key, event),
             }
         }
         self.ready = ready;
         result?;
+        if let Some(pages) = &mut self.pages {
+            pages.expire(now);
+        }
         self.wake_resting(now);
         if self.doors.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.doors_timeout(now);
@@ -324,7 +355,8 @@ impl<P: Print> Server<P> {
         let closing = self.closing.iter().filter_map(|id| self.peer(*id)?.close_by).min();
         let accepting = self.accept_at;
         let doors = self.doors.poll_timeout();
-        let next = [self.broker.poll_timeout(), resting, closing, accepting, doors]
+        let pages = self.pages.as_ref().and_then(Pages::poll_timeout);
+        let next = [self.broker.poll_timeout(), resting, closing, accepting, doors, pages]
             .into_iter()
             .flatten()
             .min()?;

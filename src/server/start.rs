@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use super::banner;
 use super::cli::Start;
 use super::log::{Level, Log, LogOptions};
+use super::monitoring;
 use super::run::{Print, Server, StorePort};
 use crate::auth::Secret;
 use crate::auth::account::{Account, GLOBAL, SYSTEM};
@@ -26,10 +27,11 @@ use crate::id::Rng;
 use crate::jetstream;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::{LeafUrl, Login, RemoteOptions};
+use crate::monitor::Monitor;
 use crate::net::clock::Clock;
 use crate::net::poller::Waker;
 use crate::net::tls::TlsClient;
-use crate::store::{Store, StoreOptions, SyncPolicy};
+use crate::store::{Store, StoreOptions, StoreStats, SyncPolicy};
 use crate::subject::Filter;
 use crate::time::Now;
 
@@ -115,6 +117,13 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         Err(error) => return Err(Box::new((log, error))),
     };
     let port = listener.local_addr().map_or(0, |address| address.port());
+    let pages = match monitoring::bind(config) {
+        Ok(pages) => pages,
+        Err(error) => return Err(Box::new((log, error))),
+    };
+    if let Some((_, _, text)) = &pages {
+        log.info(now, text);
+    }
     let options = options(config, server_id, name.clone(), port);
     let js = config.jetstream.as_ref().map(|js| jetstream_options(js, &name));
     if let (Some(js), Some(options)) = (&config.jetstream, &js) {
@@ -150,11 +159,19 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         }
     };
     server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
+    let pages = match pages {
+        Some((listener, http_port, _)) => {
+            let mut settings = monitoring::settings(&start.loaded, port, now, now);
+            settings.http_port = http_port;
+            server.serve_pages(listener, Monitor::new(settings))
+        }
+        None => Ok(()),
+    };
     for remote in remotes {
         server.broker().add_remote(clock.now(), remote);
     }
-    let result = server
-        .recover()
+    let result = pages
+        .and_then(|()| server.recover())
         .and_then(|()| server.listen(listener))
         .map(|()| {
             server.notice(&Notice::info(banner::listening(&config.host, port)));
@@ -179,6 +196,10 @@ impl StorePort for Store {
 
     fn poll_reply(&mut self) -> Option<StoreReply> {
         Store::poll_reply(self)
+    }
+
+    fn stats(&self) -> StoreStats {
+        Store::stats(self)
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
@@ -250,7 +271,7 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
             }
             Authorization::Token(token) => Auth::Token(token.expose().to_owned()),
         },
-        max_closed_clients: crate::limits::CLOSED_CLIENTS_MAX,
+        max_closed_clients: size(config.max_closed_clients.into()),
         auth_timeout: config.auth_timeout,
         logging: Logging { debug: config.debug, trace: config.trace, ..Logging::default() },
     }

@@ -91,7 +91,8 @@ pub(super) struct Info<'a> {
     name: &'a str,
     #[serde(serialize_with = "write_time")]
     created: Timestamp,
-    config: Cow<'a, ConsumerConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Cow<'a, ConsumerConfig>>,
     delivered: Sequences,
     ack_floor: Sequences,
     num_ack_pending: usize,
@@ -249,11 +250,11 @@ impl JetStream {
             stream_name: &stream.name,
             name: &consumer.name,
             created: consumer.created,
-            config: if versions {
+            config: Some(if versions {
                 consumer.config.with_versions(&self.options.version)
             } else {
                 Cow::Borrowed(&consumer.config)
-            },
+            }),
             delivered: Sequences::new(progress.delivered, progress.last_delivery),
             ack_floor: Sequences::new(progress.floor, progress.last_ack),
             num_ack_pending: progress.pending.len(),
@@ -266,6 +267,34 @@ impl JetStream {
             ts: now.wall,
             reset_seq: None,
         })
+    }
+
+    /// A stream's consumers for the monitoring pages, JSON, by name: those of clients, or
+    /// those that only serve mirrors and sources.
+    pub(crate) fn consumer_jsons(
+        &self,
+        now: Now,
+        stream: StreamId,
+        config: bool,
+        hidden: bool,
+    ) -> Vec<Vec<u8>> {
+        let Some(names) = self.consumers.by_stream.get(&stream) else { return Vec::new() };
+        let ids = names.values().filter(|id| {
+            self.consumers.get(**id).is_some_and(|found| found.config.is_hidden() == hidden)
+        });
+        ids.filter_map(|id| {
+            let mut info = self.consumer_info(now, *id, true)?;
+            if !config {
+                info.config = None;
+            }
+            serde_json::to_vec(&info).ok()
+        })
+        .collect()
+    }
+
+    /// Has a stream a consumer of this name?
+    pub fn has_consumer(&self, stream: &str, name: &str) -> bool {
+        self.find_consumer(stream.as_bytes(), name.as_bytes()).is_ok()
     }
 
     /// Looking also ends the pull requests nobody waits for any more.

@@ -1,0 +1,79 @@
+//! What of the configuration the monitoring pages need.
+//!
+//! Owns the way from a [`Config`] to [`Settings`] and to the bound monitoring port.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+
+use crate::config::{Authorization, Config, Loaded, SyncInterval};
+use crate::limits;
+use crate::monitor::{RemoteShown, Settings, SyncShown};
+use crate::time::{Duration, Timestamp};
+
+/// What the pages show, for a server that listens on `port` and read its configuration at
+/// `loaded_at`.
+pub fn settings(loaded: &Loaded, port: u16, loaded_at: Timestamp, start: Timestamp) -> Settings {
+    let config = &loaded.config;
+    let remotes = config.leafnodes.remotes.iter().filter(|remote| !remote.disabled);
+    Settings {
+        host: config.host.clone(),
+        port,
+        auth_required: config.authorization != Authorization::None || !config.users.is_empty(),
+        tls_required: false,
+        tls_verify: false,
+        tls_timeout: Duration::from_secs(2),
+        http_host: http_host(config).to_owned(),
+        http_port: 0,
+        https_port: 0,
+        http_base_path: base_path(&config.monitor.base_path),
+        config_digest: loaded.digest.clone(),
+        config_load_time: loaded_at,
+        start,
+        tags: config.server_tags.clone(),
+        metadata: config.server_metadata.clone(),
+        remotes: remotes
+            .map(|remote| RemoteShown {
+                account: remote.account.clone(),
+                urls: remote.urls.iter().map(|url| format!("{}:{}", url.host, url.port)).collect(),
+                tls_timeout: remote
+                    .tls
+                    .as_ref()
+                    .map_or(limits::LEAF_TLS_TIMEOUT, |tls| tls.timeout),
+                deny_imports: remote.deny_imports.clone(),
+                deny_exports: remote.deny_exports.clone(),
+            })
+            .collect(),
+        sync: config.jetstream.as_ref().map(|js| match js.sync_interval {
+            SyncInterval::Always => SyncShown { interval: Duration::from_mins(2), always: true },
+            SyncInterval::Every(interval) => SyncShown { interval, always: false },
+        }),
+    }
+}
+
+fn http_host(config: &Config) -> &str {
+    config.monitor.host.as_deref().unwrap_or(&config.host)
+}
+
+/// With one slash at its front and none at its end; empty for `/`.
+fn base_path(path: &str) -> String {
+    let path = path.trim_matches('/');
+    if path.is_empty() { String::new() } else { format!("/{path}") }
+}
+
+/// The bound monitoring port, with the address it is announced by; `None`: there is none.
+///
+/// # Errors
+/// What to change, for the operator.
+pub fn bind(config: &Config) -> Result<Option<(TcpListener, u16, String)>, String> {
+    let Some(port) = config.monitor.http_port.filter(|port| *port != 0) else { return Ok(None) };
+    let shown = http_host(config);
+    let host = shown.trim_start_matches('[').trim_end_matches(']');
+    let port = u16::try_from(port.max(0)).unwrap_or(0);
+    let failed = |error: std::io::Error| {
+        format!("can't listen to the monitor port: {shown}:{port}: {error}; change http or -m")
+    };
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(failed)?.collect();
+    let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
+    let port = listener.local_addr().map_or(port, |address| address.port());
+    let text = format!("Starting http monitor on {shown}:{port}");
+    Ok(Some((listener, port, text)))
+}
