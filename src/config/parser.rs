@@ -25,6 +25,8 @@ pub const NESTING_MAX: usize = 48;
 /// Files that include each other.
 pub const INCLUDE_DEPTH_MAX: usize = 10;
 
+/// Bytes of the path of an included file; no system has longer ones, and each is in messages.
+const PATH_BYTES_MAX: usize = 4096;
 /// Files of one configuration, counted each time they are included.
 pub const FILES_MAX: usize = 256;
 
@@ -278,6 +280,11 @@ impl<'a> Parser<'a> {
         // mean the same file, or none.
         let directory = path.parent().unwrap_or(Path::new(""));
         let file = directory.join(relative.trim_start_matches('/'));
+        let length = file.as_os_str().len();
+        if length > PATH_BYTES_MAX {
+            let text = format!("the name of the included file has {length} bytes, not a path");
+            return Err((relative_place, text));
+        }
         if self.files_open.contains(&file) {
             return Err((relative_place, format!("{} includes itself", file.display())));
         }
@@ -677,6 +684,11 @@ pub(crate) mod tests {
         let mistakes = parse_in("include loop.conf", files()).unwrap_err();
         assert_eq!(mistakes, ["d/loop.conf:1:9: d/main.conf includes itself"]);
         assert!(parse_in("outer: 1\ninclude v.conf", files()).is_err());
+        let long = format!("include {}", "x".repeat(9000));
+        assert_eq!(
+            parse_in(&long, files()).unwrap_err(),
+            ["d/main.conf:1:9: the name of the included file has 9002 bytes, not a path"]
+        );
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn any_configuration_text() {
                 assert!(!mistakes.0.is_empty() && mistakes.0.len() <= MISTAKES_MAX);
                 for mistake in &mistakes.0 {
                     let text = mistake.to_string();
-                    assert!(text.len() < 8192, "a message of two screens at most");
+                    assert!(text.len() < 16 * 1024, "a message of some screens at most");
                     // The end of a message rarely quotes the text.
                     let words: Vec<&str> = text.split_whitespace().rev().take(3).collect();
                     if words.concat().bytes().all(|byte| byte.is_ascii_lowercase()) {
