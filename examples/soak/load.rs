@@ -27,25 +27,43 @@ const FLOOD_BYTES: usize = 8 * 1024 * 1024;
 /// Most that waits for one client; what it costs to have slow ones.
 const MAX_PENDING: usize = 4 * 1024 * 1024;
 
-/// The accounts. Both use the same subjects, and neither may see the other's messages.
+/// The accounts. Both use the same subjects, and neither may see the other's messages. Without
+/// accounts everything happens in the first.
 const ACCOUNTS: [&str; 2] = ["A", "B"];
 
 /// What a server is started with besides its address; `generation` changes with each reload.
-pub(crate) fn config(store_dir: &str, generation: u32) -> String {
-    let deny = if generation.is_multiple_of(2) { "deny: \"never.*\"" } else { "deny: \"x.>\"" };
-    let extra = if generation.is_multiple_of(3) { "" } else { "{ user: extra, password: extra }" };
+pub(crate) fn config(store_dir: &str, accounts: bool, generation: u32) -> String {
     let connections = 500 + generation % 2;
-    format!(
-        "max_pending: {MAX_PENDING}\nwrite_deadline: \"2s\"\n\
-         ping_interval: \"5s\"\nmax_connections: {connections}\n\
-         jetstream {{ store_dir: \"{store_dir}\", max_file_store: 64MB }}\n\
-         accounts {{\n\
-         A {{\n  jetstream: enabled\n  users: [ {{ user: A, password: A }} ]\n\
-         exports: [ {{ stream: \"shared.>\" }}, {{ service: \"ask.a\" }} ]\n}}\n\
-         B {{\n  users: [ {{ user: B, password: B, permissions: {{ publish: {{ {deny} }} }} }} {extra} ]\n\
-         imports: [ {{ stream: {{ account: A, subject: \"shared.>\" }} }}, \
-         {{ service: {{ account: A, subject: \"ask.a\" }} }} ]\n}}\n}}\n"
-    )
+    let mut text = format!(
+        "max_pending: {MAX_PENDING}\nwrite_deadline: \"2s\"\nping_interval: \"5s\"\n\
+         max_connections: {connections}\n\
+         jetstream {{ store_dir: \"{store_dir}\", max_file_store: 64MB }}\n"
+    );
+    if !accounts {
+        text.push_str("authorization { user: A, password: A }\n");
+        return text;
+    }
+    let deny = if generation.is_multiple_of(2) { "never.*" } else { "x.>" };
+    let extra = if generation.is_multiple_of(3) { "" } else { "{ user: extra, password: extra }" };
+    let _ = write!(
+        text,
+        "accounts {{
+  A {{
+    jetstream: enabled
+    users: [ {{ user: A, password: A }} ]
+    exports: [ {{ stream: \"shared.>\" }}, {{ service: \"ask.a\" }} ]
+  }}
+  B {{
+    users: [ {{ user: B, password: B, permissions: {{ publish: {{ deny: \"{deny}\" }} }} }} {extra} ]
+    imports: [
+      {{ stream: {{ account: A, subject: \"shared.>\" }} }}
+      {{ service: {{ account: A, subject: \"ask.a\" }} }}
+    ]
+  }}
+}}
+"
+    );
+    text
 }
 
 /// What a run was like.
@@ -87,6 +105,8 @@ impl Outcome {
 #[derive(Debug)]
 struct Shared {
     address: SocketAddr,
+    /// Is there more than one account?
+    accounts: bool,
     /// No more load; what is under way is waited for.
     ending: AtomicBool,
     delivered: AtomicU64,
@@ -109,10 +129,11 @@ impl Shared {
     }
 }
 
-/// Loads the server at `address` for `time`. `reload` is called every few seconds with a new
+/// Loads the server at `address`, which was started with [`config`], for `time`. `reload` is called every few seconds with a new
 /// generation for [`config`], `resident` once a second for the memory of the server.
 pub(crate) fn run(
     address: SocketAddr,
+    accounts: bool,
     time: Duration,
     seed: u64,
     mut reload: Option<&mut dyn FnMut(u32)>,
@@ -120,6 +141,7 @@ pub(crate) fn run(
 ) -> Outcome {
     let shared = Arc::new(Shared {
         address,
+        accounts,
         ending: AtomicBool::new(false),
         delivered: AtomicU64::new(0),
         churned: AtomicU64::new(0),
@@ -136,7 +158,7 @@ pub(crate) fn run(
             }
         }));
     };
-    for account in ACCOUNTS {
+    for account in ACCOUNTS.into_iter().take(if accounts { ACCOUNTS.len() } else { 1 }) {
         spawn(format!("talk in {account}"), Box::new(move |shared| talk(shared, account)));
         spawn(format!("group in {account}"), Box::new(move |shared| group(shared, account)));
     }
@@ -503,6 +525,7 @@ impl Link {
         let socket = TcpStream::connect(shared.address)?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(PATIENCE))?;
+        let account = if shared.accounts { account } else { ACCOUNTS[0] };
         let mut link = Self { socket, bytes: Vec::new(), pongs: 0, pings: 0 };
         link.say(&format!(
             "CONNECT {{\"user\":\"{account}\",\"pass\":\"{account}\",\"verbose\":false,\

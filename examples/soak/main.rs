@@ -25,10 +25,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 const HELP: &str = "\
-usage: soak [--minutes N | --seconds N] [--server PATH] [--no-reload] [--seed N]
+usage: soak [--minutes N | --seconds N] [--server PATH] [--no-accounts] [--no-reload]
+            [--seed N]
 
   --minutes N, --seconds N   how long (default: 1 minute)
   --server PATH              what to soak (default: the sedge beside this program)
+  --no-accounts              everybody in one account
   --no-reload                never send SIGHUP
   --seed N                   what the clients that come and go do (default: 1)
 ";
@@ -39,6 +41,7 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 struct Args {
     time: Duration,
     server: PathBuf,
+    accounts: bool,
     reload: bool,
     seed: u64,
 }
@@ -50,6 +53,7 @@ fn parse() -> Result<Option<Args>, lexopt::Error> {
     let mut args = Args {
         time: Duration::from_mins(1),
         server: beside.unwrap_or(Path::new(".")).join("sedge"),
+        accounts: true,
         reload: true,
         seed: 1,
     };
@@ -59,6 +63,7 @@ fn parse() -> Result<Option<Args>, lexopt::Error> {
             Long("minutes") => args.time = Duration::from_mins(parser.value()?.parse()?),
             Long("seconds") => args.time = Duration::from_secs(parser.value()?.parse()?),
             Long("server") => args.server = parser.value()?.into(),
+            Long("no-accounts") => args.accounts = false,
             Long("no-reload") => args.reload = false,
             Long("seed") => args.seed = parser.value()?.parse()?,
             Long("help") | Short('h') => return Ok(None),
@@ -135,7 +140,10 @@ fn soak(args: &Args) -> Result<bool, String> {
     let store = folder.join("store").display().to_string();
     let path = folder.join("server.conf");
     let write = |generation| {
-        let text = format!("listen: \"127.0.0.1:-1\"\n{}", load::config(&store, generation));
+        let text = format!(
+            "listen: \"127.0.0.1:-1\"\n{}",
+            load::config(&store, args.accounts, generation)
+        );
         std::fs::write(&path, text).map_err(|error| error.to_string())
     };
     write(0)?;
@@ -149,6 +157,7 @@ fn soak(args: &Args) -> Result<bool, String> {
     let mut seconds = 0_u32;
     let outcome = load::run(
         server.address,
+        args.accounts,
         args.time,
         args.seed,
         args.reload.then_some(&mut reload as &mut dyn FnMut(u32)),
