@@ -8,6 +8,7 @@ use super::rows::RowsMut;
 use super::work::Work;
 use super::{keys, read, tail};
 use crate::jetstream::storage::{Purge, REMOVED_LIST_MAX, Seq, StoreError};
+use crate::subject::{Filter, has_wildcard};
 use crate::time::{Timestamp, nanos};
 
 /// Sequences gathered before they are removed.
@@ -77,13 +78,20 @@ pub(super) fn expire(
     Ok(())
 }
 
-/// All on a subject before `seq`.
+/// All on a subject before `seq`. Nothing keeps a publisher from a subject with wildcards, and
+/// then they count as such, as in nats-server: clients clear a whole branch with one marker.
 pub(super) fn rollup_subject(
     work: &mut Work<'_>,
     rows: &mut impl RowsMut,
     subject: &[u8],
     seq: Seq,
 ) -> Result<(), StoreError> {
+    if has_wildcard(subject)
+        && let Ok(filter) = Filter::parse(subject)
+    {
+        let branch = Purge { filter: Some(filter), before: Some(seq), keep: None };
+        return purge(work, rows, &branch).map(drop);
+    }
     if let Some(known) = work.known_on_subject(rows, subject)? {
         for older in known.into_iter().filter(|older| *older < seq) {
             work.remove(rows, older)?;
