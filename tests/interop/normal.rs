@@ -77,7 +77,7 @@ impl Normaliser {
         }
         // A size tells something only while what it counts is shown as it was.
         let as_sent = format!("{}{}", printable(&m.headers), printable(&m.payload));
-        let changed = self.text(&as_sent) != as_sent || m.payload.starts_with(b"{");
+        let changed = replace_rtt(&self.text(&as_sent)) != as_sent || m.payload.starts_with(b"{");
         let mut line = self.text(&Frame::Message(m.clone()).line());
         if changed && let Some(cut) = line.rfind(' ') {
             line.replace_range(cut.., " <n>");
@@ -97,7 +97,7 @@ impl Normaliser {
                 return format!("{random}<r>\\r\\n");
             }
         }
-        self.text(line)
+        replace_rtt(&self.text(line))
     }
 
     /// A consumer created without a name: the server chose one.
@@ -149,7 +149,7 @@ impl Normaliser {
             text = text.replace(known, placeholder);
         }
         text = replace_times(&text);
-        replace_reply_subjects(&text)
+        replace_service_replies(&replace_reply_subjects(&text))
     }
 }
 
@@ -182,6 +182,32 @@ fn neutralise(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(neutralise),
         _ => {}
     }
+}
+
+/// The round trip time in a `Nats-Request-Info` header.
+fn replace_rtt(text: &str) -> String {
+    const MEMBER: &str = "\"rtt\":";
+    let Some(at) = text.find(MEMBER).map(|at| at + MEMBER.len()) else { return text.to_owned() };
+    let digits = text[at..].bytes().take_while(u8::is_ascii_digit).count();
+    format!("{}<duration>{}", &text[..at], &text[at + digits..])
+}
+
+/// The reply subjects that a server makes for services: `_R_` and two random tokens.
+fn replace_service_replies(text: &str) -> String {
+    const PREFIX: &str = "_R_.";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(PREFIX) {
+        let (before, from) = rest.split_at(at);
+        let length = from.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"._".contains(b));
+        let (subject, after) = from.split_at(length.count());
+        out.push_str(before);
+        let made = subject.len() == "_R_.xxxxxx.yyyyyy".len();
+        out.push_str(if made { "_R_.<r>.<r>" } else { subject });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// RFC 3339 times in UTC become `<time>`; the zero time is a statement and stays.
