@@ -33,7 +33,6 @@ impl Config {
             ("authorization.proxy_required", self.proxy_required),
             ("no_auth_user", self.no_auth_user.is_some()),
             ("system_account", self.system_account.is_some()),
-            ("mappings", !self.mappings.is_empty()),
             ("a bcrypt hash as password or token", bcrypt),
             ("tls", self.tls.is_some()),
             ("allow_non_tls", self.allow_non_tls),
