@@ -72,6 +72,7 @@ pub const CLOSED_CLIENTS_MAX: usize = 10_000;
 pub const CLOSED_BYTES_MAX: usize = 1024 * 1024;
 /// What is kept of each text a closed connection gave of itself, in bytes.
 pub const CLOSED_TEXT_BYTES_MAX: usize = 128;
+
 // --- Permissions and sign-in ---
 
 /// Subjects of one connection whose permission is remembered, where finding it takes long.
@@ -89,6 +90,13 @@ pub const REPLY_BYTES_MAX: usize = 1024;
 pub const REPLY_PRUNE_LEN: usize = 4096;
 /// See [`REPLY_PRUNE_LEN`].
 pub const REPLY_PRUNE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What clients may send behind a CONNECT whose password is being compared with a hash, all
+/// of them together, in bytes. Who goes over it is closed.
+pub const PARKED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Passwords that were found to have their hash and need not be compared again. All are
+/// forgotten when there are more.
+pub const PASSWORDS_KNOWN_MAX: usize = 1024;
 
 // --- Ways in ---
 

@@ -73,8 +73,17 @@ impl Access {
         allowed
     }
 
-    /// May a message on `subject` be delivered to one of its subscriptions?
-    pub fn deliver(&mut self, subject: &[u8], queue: &[u8]) -> bool {
+    /// Delivers a message to one of its subscriptions, if that may be: from then on it may be
+    /// answered.
+    pub fn receive(&mut self, now: Instant, subject: &[u8], queue: &[u8], reply: &[u8]) -> bool {
+        let allowed = self.deliver(subject, queue);
+        if allowed {
+            self.delivered(now, reply);
+        }
+        allowed
+    }
+
+    fn deliver(&mut self, subject: &[u8], queue: &[u8]) -> bool {
         if !self.filtered {
             return true;
         }
@@ -86,8 +95,7 @@ impl Access {
         }
     }
 
-    /// A message with this reply was delivered.
-    pub fn delivered(&mut self, now: Instant, reply: &[u8]) {
+    fn delivered(&mut self, now: Instant, reply: &[u8]) {
         if self.replies.is_none() || reply.is_empty() || self.may_publish(reply) {
             return;
         }

@@ -37,7 +37,7 @@ pub struct SignInOptions {
     pub no_auth_user: Option<String>,
     /// Only the system account has users: everybody else gets into `$G`.
     pub only_system_users: bool,
-    /// Some listener takes users from certificates: a user without password then has one.
+    /// Users are taken from certificates: a user without password must have one.
     pub map_certificates: bool,
     /// Whose signature makes a connection one through a trusted proxy.
     pub trusted_proxies: Vec<PublicKey>,
@@ -71,7 +71,7 @@ pub struct Peer<'a> {
     pub nonce: &'a str,
     /// How it connected.
     pub connection: ConnectionType,
-    /// Its certificate, where the listener takes users from certificates.
+    /// The certificate TLS has verified, if it showed one.
     pub certificate: Option<&'a Certificate>,
 }
 
@@ -192,6 +192,7 @@ pub struct Directory {
     anyone: Rc<Identity>,
     no_auth: Option<NoAuth>,
     hides_auth_required: bool,
+    map_certificates: bool,
     trusted_proxies: Vec<PublicKey>,
     proxy_required: bool,
 }
@@ -251,6 +252,7 @@ impl Directory {
             single: options.single.map(|(name, secret)| (global(Who::User(name)), secret)),
             token: options.token.map(|secret| (global(Who::Token), secret)),
             anyone: global(Who::Anyone),
+            map_certificates: options.map_certificates,
             by_name,
             by_nkey,
             no_auth,
@@ -352,7 +354,7 @@ impl Directory {
         // How the user is known, and whether it has shown that it is the one.
         let (known, mapped, excused) = if named_key {
             (self.by_nkey.get(credentials.nkey), false, false)
-        } else if let Some(certificate) = peer.certificate {
+        } else if let Some(certificate) = peer.certificate.filter(|_| self.map_certificates) {
             let names = self.by_name.keys().map(String::as_str);
             match certificate.user(&names).and_then(|name| self.by_name.get(name)) {
                 Some(known) => (Some(known), true, false),

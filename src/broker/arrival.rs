@@ -20,11 +20,10 @@ use alloc::vec::Vec;
 use super::conn::{Client, CloseReason, Conn, Kind};
 use super::connect::{InfoFor, write_info};
 use super::lame_duck::LameDuck;
-use super::options::Auth;
 use super::{Broker, Notice, client};
 use crate::auth::Secret;
 use crate::auth::certificate::Certificate;
-use crate::id::{AccountId, ConnId};
+use crate::id::ConnId;
 use crate::time::{Instant, Now};
 
 /// How a client comes in.
@@ -204,6 +203,13 @@ impl Broker {
 
     /// Writes the first INFO.
     fn info(&mut self, index: u32) {
+        let nonce = self.sign_in.nonce();
+        let auth_required = self.sign_in.directory.is_announced();
+        let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
+        else {
+            return;
+        };
+        client.nonce.clone_from(&nonce);
         let Some(conn) = self.core.conn(index) else { return };
         let Some(client) = conn.client() else { return };
         let hidden = self.core.options.proxy_protocol && client.waiting;
@@ -213,6 +219,8 @@ impl Broker {
             client_ip: &ip,
             account: None,
             max_payload: self.core.options.max_payload,
+            auth_required,
+            nonce: nonce.as_deref().unwrap_or_default(),
             ldm: self.lame_duck != LameDuck::Off,
             door: client.door,
         };
@@ -234,7 +242,7 @@ impl Broker {
     /// Starts the timers of a client that is inside.
     fn begin(&mut self, now: Now, index: u32) {
         let options = &self.core.options;
-        let needs_auth = !matches!(options.auth, Auth::Anyone);
+        let needs_auth = self.sign_in.directory.is_required();
         let connect_by = needs_auth.then(|| now.instant + options.auth_timeout);
         let delay = client::first_ping_delay(options.ping_interval, &mut self.core.rng);
         let Some(conn) = self.core.conn_mut(index) else { return };
@@ -243,8 +251,8 @@ impl Broker {
             client.connect_by = connect_by;
         }
         self.core.arm(index);
-        if !needs_auth && let Err(error) = self.core.bind_account(index, AccountId::GLOBAL) {
-            self.core.fail(index, error.wire_text(), error.reason());
+        if !needs_auth {
+            self.sign_in_without_connect(index);
         }
     }
 }

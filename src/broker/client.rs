@@ -6,15 +6,16 @@
 //!
 //! Source: NATS docs, "Client protocol"; texts and order as nats-server 2.15.1.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 
-use super::conn::{CloseReason, Conn, Receiver};
+use super::conn::{CloseReason, Conn, Flags, Receiver};
 use super::connect::{InfoFor, write_info};
 use super::core::Origin;
 use super::interest::SubId;
 use super::lame_duck::LameDuck;
-use super::options::Auth;
+use super::sign_in::SignedIn;
 use super::{Broker, PubMsg};
 use crate::id::AccountId;
 use crate::limits;
@@ -27,11 +28,10 @@ impl Broker {
     /// further.
     pub(super) fn client_op(&mut self, now: Now, index: u32, op: ClientOp<'_>) -> bool {
         let Some(client) = self.core.conn(index).and_then(Conn::client) else { return false };
-        if !client.flags.connected
-            && !matches!(self.core.options.auth, Auth::Anyone)
+        if client.identity.is_none()
             && !matches!(op, ClientOp::Connect(_))
+            && !self.sign_in_without_connect(index)
         {
-            self.reject(index);
             return false;
         }
         match op {
@@ -67,7 +67,7 @@ impl Broker {
                 self.core.close(index, CloseReason::ParseError, true);
             }
         }
-        self.core.conn(index).is_some_and(|conn| !conn.closing)
+        self.core.conn(index).is_some_and(|conn| !conn.closing && !conn.parked)
     }
 
     /// Bytes that are no operation.
@@ -92,21 +92,6 @@ impl Broker {
                 core.fail(index, "Maximum Payload Violation", CloseReason::MaximumPayload);
             }
         }
-    }
-
-    /// Somebody who may not come in. The log says who, as nats-server's.
-    fn reject(&mut self, index: u32) {
-        let Some(client) = self.core.conn(index).and_then(Conn::client) else { return };
-        let connect = &client.connect;
-        let who = if !connect.user.is_empty() {
-            format!(" - User {}", quoted(connect.user.as_bytes()))
-        } else if !connect.auth_token.is_empty() {
-            String::from(" - Token \"[REDACTED]\"")
-        } else {
-            String::new()
-        };
-        self.core.complain(index, &format!("authentication error{who}"));
-        self.core.fail(index, "Authorization Violation", CloseReason::AuthenticationFailure);
     }
 
     fn heard(&mut self, now: Now, index: u32) {
@@ -135,9 +120,6 @@ impl Broker {
             return;
         }
         let connect = &client.connect;
-        let authorized = connect.is_authorized(&self.core.options.auth)
-            && connect.account.is_empty()
-            && !connect.new_account;
         let flags = &mut client.flags;
         flags.connected = true;
         flags.verbose = connect.verbose;
@@ -145,8 +127,7 @@ impl Broker {
         flags.echo = connect.echo;
         flags.headers = connect.headers && self.core.options.headers;
         flags.no_responders = connect.no_responders;
-        let (headers, verbose, no_responders) = (flags.headers, flags.verbose, flags.no_responders);
-        let protocol = connect.protocol;
+        let headers = flags.headers;
         let now = self.core.now.instant;
         if let Some(conn) = self.core.conn_mut(index) {
             if conn.rtt.is_zero() {
@@ -167,11 +148,18 @@ impl Broker {
                 self.core.remove_sub(sub);
             }
         }
-        let refused = if !authorized {
-            return self.reject(index);
-        } else if let Err(error) = self.core.bind_account(index, AccountId::GLOBAL) {
-            Some((error.wire_text(), error.reason()))
-        } else if !(0..=1).contains(&protocol) {
+        match self.decide(index) {
+            SignedIn::Yes => self.connected(index),
+            SignedIn::No | SignedIn::Parked => {}
+        }
+    }
+
+    /// What a CONNECT does once it is known who it is from.
+    pub(super) fn connected(&mut self, index: u32) {
+        let Some(client) = self.core.conn(index).and_then(Conn::client) else { return };
+        let Flags { headers, verbose, no_responders, .. } = client.flags;
+        let protocol = client.connect.protocol;
+        let refused = if !(0..=1).contains(&protocol) {
             Some(("invalid client protocol", CloseReason::BadClientProtocolVersion))
         } else if no_responders && !headers {
             let text = "no responders requires headers support";
@@ -187,9 +175,6 @@ impl Broker {
         if verbose {
             self.core.send(index, b"+OK\r\n");
         }
-        if let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut) {
-            client.flags.signed_in = true;
-        }
     }
 
     fn client_ping(&mut self, index: u32) {
@@ -201,6 +186,7 @@ impl Broker {
             client.flags.told_connect_info = true;
             if client.connect.protocol >= 1 {
                 let (ip, door) = (client.ip(), client.door);
+                let auth_required = self.sign_in.directory.is_required();
                 let name = self.core.account(account).map(|state| state.name.clone());
                 let options = core::mem::take(&mut self.core.options);
                 let to = InfoFor {
@@ -208,6 +194,8 @@ impl Broker {
                     client_ip: &ip,
                     account: name.as_deref().map(|name| (name, account == AccountId::SYSTEM)),
                     max_payload,
+                    auth_required,
+                    nonce: "",
                     ldm: self.lame_duck != LameDuck::Off,
                     door,
                 };
@@ -224,8 +212,15 @@ impl Broker {
         let Some(conn) = self.core.conns.get(index as usize) else { return };
         let account = conn.account;
         let max_subs = self.core.max_subscriptions(account);
-        let Some(client) = conn.client() else { return };
+        let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
+        let Some(client) = conn.client_mut() else { return };
         let verbose = client.flags.verbose;
+        if queue == b"_sys_"
+            || client.access.as_mut().is_some_and(|access| !access.subscribe(subject, queue))
+        {
+            self.core.subscribe_violation(index, subject, queue, sid);
+            return;
+        }
         if max_tokens > 0 && subject::tokens(subject).count() > max_tokens {
             let text = format!(
                 "Permissions Violation for Subscription to {}, too many tokens",
@@ -245,23 +240,10 @@ impl Broker {
             self.core.error(index, "maximum subscriptions exceeded");
             return;
         }
-        if queue == b"_sys_" {
-            let text = format!(
-                "Permissions Violation for Subscription to {} using queue {}",
-                quoted(subject),
-                quoted(queue)
-            );
-            self.core.error(index, &text);
-            let text = format!(
-                "Subscription Violation - Subject {}, Queue: {}, SID {}",
-                quoted(subject),
-                quoted(queue),
-                shown(sid)
-            );
-            self.core.complain(index, &text);
-            return;
-        }
         let subs = &self.core.subs;
+        let Some(client) = self.core.conns.get(index as usize).and_then(Conn::client) else {
+            return;
+        };
         let known = client.sids.find(hash, |id| is_sid(subs, *id, sid)).is_some();
         if !known {
             if !subject::is_valid(subject) {
@@ -326,30 +308,44 @@ impl Broker {
         let account = conn.account;
         let Some(client) = conn.client() else { return };
         let flags = client.flags;
-        if !reply.is_empty() && is_reserved_reply(reply) {
-            let text = format!("Permissions Violation for Publish with Reply of {}", quoted(reply));
-            self.core.error(index, &text);
-            self.core.complain(index, &format!("Publish Violation - Reply {}", quoted(reply)));
-            return;
-        }
-        if is_reserved_subject(subject) {
-            let text = format!("Permissions Violation for Publish to {}", quoted(subject));
-            self.core.error(index, &text);
-            self.core.complain(index, &format!("Publish Violation - Subject {}", quoted(subject)));
-            return;
-        }
+        let limited = client.access.is_some();
         if flags.pedantic && !subject::is_valid_literal(subject) {
             self.core.error(index, "Invalid Publish Subject");
+        }
+        let mapped = self.core.mapped(account, subject);
+        let is_lost = mapped.is_none();
+        let mapped = mapped.unwrap_or(Cow::Borrowed(subject));
+        let subject = &*mapped;
+        if is_reserved_subject(subject, account) || (limited && !self.may_publish(index, subject)) {
+            self.core.publish_violation(index, subject);
+            return;
+        }
+        if !reply.is_empty() && is_reserved_reply(reply) {
+            let reply = quoted(reply);
+            self.core
+                .error(index, &format!("Permissions Violation for Publish with Reply of {reply}"));
+            self.core.complain(index, &format!("Publish Violation - Reply {reply}"));
+            return;
         }
         if flags.verbose {
             self.core.send(index, b"+OK\r\n");
         }
         let origin = Origin::Client { conn: index, echo: flags.echo };
         let msg = PubMsg { subject, reply, headers, payload };
-        let delivered = self.publish(now, account, origin, msg);
+        let delivered = !is_lost && self.publish(now, account, origin, msg);
         if !delivered && flags.no_responders && !reply.is_empty() {
             self.core.no_responders(index, subject, reply);
         }
+    }
+
+    /// May this client, whose rights are limited, publish there?
+    #[cold]
+    fn may_publish(&mut self, index: u32, subject: &[u8]) -> bool {
+        let now = self.core.now.instant;
+        let client = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut);
+        client
+            .and_then(|client| client.access.as_mut())
+            .is_none_or(|access| access.publish(now, subject))
     }
 
     /// A client's deadline passed: authentication, or a PING is due.
@@ -422,16 +418,19 @@ fn is_reserved_reply(reply: &[u8]) -> bool {
 }
 
 /// Subjects that clients may not publish to.
-fn is_reserved_subject(subject: &[u8]) -> bool {
+fn is_reserved_subject(subject: &[u8], account: AccountId) -> bool {
     match subject.first() {
         Some(b'_') => subject.starts_with(b"_GR_."),
-        Some(b'$') => subject.starts_with(b"$GR.") || subject.starts_with(b"$NRG."),
+        Some(b'$') => {
+            subject.starts_with(b"$GR.")
+                || (subject.starts_with(b"$NRG.") && account != AccountId::SYSTEM)
+        }
         _ => false,
     }
 }
 
 /// What a peer sent, for a log line; at most 256 bytes.
-fn shown(text: &[u8]) -> alloc::borrow::Cow<'_, str> {
+pub(super) fn shown(text: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(text.get(..256).unwrap_or(text))
 }
 

@@ -8,6 +8,7 @@
 //! - A client's `sids` hold exactly the subscriptions whose receiver names it.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -19,6 +20,9 @@ use super::interest::SubId;
 use super::leaf::Leaf;
 use super::outbox::Outbox;
 use super::short::Short;
+use super::sign_in::Pending;
+use crate::auth::access::Access;
+use crate::auth::sign_in::Identity;
 use crate::id::{AccountId, ConnId};
 use crate::jetstream::host::Target;
 use crate::proto::client::Bounds;
@@ -33,6 +37,10 @@ pub enum CloseReason {
     AuthenticationFailure,
     /// No CONNECT in time.
     AuthenticationTimeout,
+    /// `proxy_sig` of a proxy that is not trusted.
+    ProxyNotTrusted,
+    /// It came through no trusted proxy, and must.
+    ProxyRequired,
     /// TLS did not come about.
     TlsHandshakeFailure,
     /// `max_connections`.
@@ -72,6 +80,8 @@ impl CloseReason {
             Self::ClientClosed => "Client Closed",
             Self::AuthenticationFailure => "Authentication Failure",
             Self::AuthenticationTimeout => "Authentication Timeout",
+            Self::ProxyNotTrusted => "Proxy Not Trusted",
+            Self::ProxyRequired => "Proxy Required",
             Self::TlsHandshakeFailure => "TLS Handshake Failure",
             Self::MaximumConnections => "Maximum Connections Exceeded",
             Self::MaximumAccountConnections => "Maximum Account Connections Exceeded",
@@ -108,6 +118,8 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// Set once it is to end: nothing more is read from it or appended for it.
     pub(super) closing: bool,
+    /// Who it is has to be found out before anything more is read from it.
+    pub(super) parked: bool,
     /// More than `DELIVERY_BACKLOG_BYTES` are waiting.
     pub(super) backlogged: bool,
     /// When it must have taken some of its bytes, while there are any the socket refused.
@@ -162,6 +174,14 @@ pub(super) struct Client {
     pub(super) waiting: bool,
     /// What became known on its way in; `None` for a plain TCP connection.
     pub(super) arrival: Option<Box<Arrival>>,
+    /// Who it is, once that is known.
+    pub(super) identity: Option<Rc<Identity>>,
+    /// What it may do; `None`: everything.
+    pub(super) access: Option<Box<Access>>,
+    /// A password of its that waits to be compared.
+    pub(super) pending: Option<Box<Pending>>,
+    /// As INFO told it.
+    pub(super) nonce: Option<Box<str>>,
 }
 
 /// What each message asks about a client.
@@ -203,6 +223,10 @@ impl Client {
             door,
             waiting: door != Door::Open,
             arrival: None,
+            identity: None,
+            access: None,
+            pending: None,
+            nonce: None,
         }
     }
 

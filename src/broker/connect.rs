@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use serde_json::Value;
 
 use super::arrival::Door;
-use super::options::{Auth, Options, TlsOffer};
+use super::options::{Options, TlsOffer};
+use crate::auth::Secret;
 
 /// The version INFO gives. Clients switch features on by it, so it follows the nats-server
 /// release whose protocol Sedge speaks, not Sedge's own version.
@@ -42,9 +43,15 @@ pub struct Connect {
     /// Credentials, in the order user, pass, token.
     pub user: String,
     /// See `user`.
-    pub pass: String,
+    pub pass: Secret,
     /// See `user`.
-    pub auth_token: String,
+    pub auth_token: Secret,
+    /// A user's public key, and its signature of the nonce.
+    pub nkey: String,
+    /// See `nkey`.
+    pub sig: String,
+    /// A trusted proxy's signature of the nonce.
+    pub proxy_sig: String,
     /// Must be empty.
     pub account: String,
     /// Must be false.
@@ -64,8 +71,11 @@ impl Default for Connect {
             lang: String::new(),
             version: String::new(),
             user: String::new(),
-            pass: String::new(),
-            auth_token: String::new(),
+            pass: Secret::default(),
+            auth_token: Secret::default(),
+            nkey: String::new(),
+            sig: String::new(),
+            proxy_sig: String::new(),
             account: String::new(),
             new_account: false,
         }
@@ -104,34 +114,20 @@ impl Connect {
                 "lang" => next.lang = text(value)?,
                 "version" => next.version = text(value)?,
                 "user" => next.user = text(value)?,
-                "pass" => next.pass = text(value)?,
-                "auth_token" => next.auth_token = text(value)?,
+                "pass" => next.pass = Secret::new(text(value)?),
+                "auth_token" => next.auth_token = Secret::new(text(value)?),
+                "nkey" => next.nkey = text(value)?,
+                "sig" => next.sig = text(value)?,
+                "proxy_sig" => next.proxy_sig = text(value)?,
                 "account" => next.account = text(value)?,
-                "nkey" | "sig" | "jwt" | "proxy_sig" => drop(text(value)?),
+                // Only a server with operators looks at it.
+                "jwt" => drop(text(value)?),
                 _ => {}
             }
         }
         *self = next;
         Ok(())
     }
-
-    /// Do the credentials open the door?
-    pub fn is_authorized(&self, auth: &Auth) -> bool {
-        match auth {
-            Auth::Anyone => true,
-            Auth::User { user, password } => {
-                same(user.as_bytes(), self.user.as_bytes())
-                    & same(password.as_bytes(), self.pass.as_bytes())
-            }
-            Auth::Token(token) => same(token.as_bytes(), self.auth_token.as_bytes()),
-        }
-    }
-}
-
-/// Comparison in a time that does not tell how much agreed.
-fn same(ours: &[u8], theirs: &[u8]) -> bool {
-    let difference = ours.iter().zip(theirs).fold(0, |sum, (a, b)| sum | (a ^ b));
-    ours.len() == theirs.len() && difference == 0
 }
 
 fn boolean(value: &Value) -> Result<bool, BadConnect> {
@@ -157,6 +153,10 @@ pub struct InfoFor<'a> {
     pub account: Option<(&'a str, bool)>,
     /// Header and payload of one message, in bytes.
     pub max_payload: usize,
+    /// Does somebody have to sign in, and may that be told?
+    pub auth_required: bool,
+    /// What a key has to sign; empty: nothing.
+    pub nonce: &'a str,
     /// Lame duck.
     pub ldm: bool,
     /// How it came in.
@@ -184,7 +184,7 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     } else {
         b",\"headers\":false"
     });
-    if !matches!(options.auth, Auth::Anyone) {
+    if to.auth_required {
         out.extend_from_slice(b",\"auth_required\":true");
     }
     for (set, field) in [
@@ -206,6 +206,10 @@ pub fn write_info(out: &mut Vec<u8>, options: &Options, to: InfoFor<'_>) {
     if !to.client_ip.is_empty() {
         out.extend_from_slice(b",\"client_ip\":");
         json_text(out, to.client_ip);
+    }
+    if !to.nonce.is_empty() {
+        out.extend_from_slice(b",\"nonce\":");
+        json_text(out, to.nonce);
     }
     if let Some(domain) = options.domain.as_deref().filter(|_| options.jetstream) {
         out.extend_from_slice(b",\"domain\":");
@@ -270,12 +274,15 @@ mod tests {
             client_ip: "127.0.0.1",
             account: Some(("$G", false)),
             max_payload: 1_048_576,
+            auth_required: false,
+            nonce: "abc",
             ldm: false,
             door: Door::Open,
         };
         write_info(&mut out, &Options::default(), to);
         let json = out.strip_prefix(b"INFO ").and_then(|rest| rest.strip_suffix(b" \r\n"));
         let info: Value = serde_json::from_slice(json.unwrap()).unwrap();
+        assert_eq!(info["nonce"], "abc");
         assert_eq!(info["remote_account"], "$G");
         assert_eq!(info["max_payload"], 1_048_576);
     }

@@ -127,6 +127,8 @@ pub(super) struct Core {
     /// fast producer is held back by.
     pub(super) pressure: (usize, ConnId),
     scratch: Vec<u8>,
+    /// What parked connections sent ahead, all together.
+    pub(super) parked_bytes: usize,
     pub(super) past: Past,
     pub(super) trace: Trace,
 }
@@ -164,6 +166,7 @@ impl Core {
             drained: false,
             pressure: (0, ConnId { index: 0, generation: 0 }),
             scratch: Vec::new(),
+            parked_bytes: 0,
             past: Past::default(),
         }
     }
@@ -253,6 +256,10 @@ impl Core {
             return;
         }
         conn.closing = true;
+        if conn.parked {
+            self.parked_bytes = self.parked_bytes.saturating_sub(conn.partial.len());
+            conn.parked = false;
+        }
         conn.partial = Vec::new();
         self.note_closing(index, reason);
         self.log_closing(index, reason);
@@ -298,6 +305,7 @@ impl Core {
             self.note_closing(id.index, CloseReason::ClientClosed);
         }
         self.note_closed(id.index);
+        self.unpark(id.index);
         if let Some(conn) = self.conn_mut(id.index) {
             conn.closing = true;
         }
@@ -525,9 +533,15 @@ impl Core {
                     return false;
                 }
                 let Some(conn) = self.conns.get_mut(index as usize) else { return false };
-                let Kind::Client(client) = &conn.kind else { return false };
+                let Kind::Client(client) = &mut conn.kind else { return false };
                 if conn.closing || (*max > 0 && *delivered >= *max) {
                     return false;
+                }
+                if let Some(access) = &mut client.access {
+                    let queue = queue.unwrap_or_default();
+                    if !access.receive(self.now.instant, msg.subject, queue, msg.reply) {
+                        return false;
+                    }
                 }
                 *delivered += 1;
                 if *max > 0 && *delivered >= *max {

@@ -64,10 +64,19 @@ impl Broker {
                 })
             })
             .collect();
+        let auth_required = self.sign_in.directory.is_announced();
         let options = core::mem::take(&mut self.core.options);
         for (index, client_id, max_payload, ip, door) in told {
-            let to =
-                InfoFor { client_id, client_ip: &ip, account: None, max_payload, ldm: true, door };
+            let to = InfoFor {
+                client_id,
+                client_ip: &ip,
+                account: None,
+                max_payload,
+                auth_required,
+                nonce: "",
+                ldm: true,
+                door,
+            };
             self.core.send_with(index, |out| write_info(out, &options, to));
         }
         self.core.options = options;

@@ -43,6 +43,7 @@ mod leaf;
 mod mapping;
 mod request_info;
 mod short;
+mod sign_in;
 #[cfg(test)]
 mod testing;
 mod trace;
@@ -61,6 +62,7 @@ use self::conn::{Conn, Kind};
 use self::core::{Core, Msg, Origin};
 use self::host::View;
 use self::options::Options;
+use crate::auth::Secret;
 use crate::id::{AccountId, ConnId, StreamId};
 use crate::jetstream::host::{Host, Inbound, Target};
 use crate::jetstream::shared::Shared;
@@ -151,6 +153,16 @@ pub enum Output {
         /// The name to ask for and to check.
         name: String,
     },
+    /// Compare a password with a bcrypt hash, which takes long, and do not read from the
+    /// connection meanwhile ([`Broker::is_parked`]); then [`Broker::password_checked`].
+    CheckPassword {
+        /// Whose.
+        conn: ConnId,
+        /// As the configuration has it.
+        hash: Secret,
+        /// As the client sent it.
+        password: Secret,
+    },
     /// Print a line.
     Notice(Notice),
     /// Lame duck mode is over: shut down.
@@ -172,6 +184,7 @@ pub struct Broker {
     core: Core,
     /// One for each account that has it; the account knows where in here.
     js: Vec<(AccountId, JetStream)>,
+    sign_in: sign_in::SignIn,
     targets: Vec<(AccountId, Target)>,
     uplinks: Vec<leaf::Uplink>,
     /// Who we are to hubs.
@@ -193,10 +206,12 @@ impl Broker {
         for text in problems {
             core.outputs.push_back(Output::Notice(Notice::error(text)));
         }
+        let sign_in = sign_in::SignIn::new(&mut core);
         let js = js.map_or_else(Vec::new, |options| begin_jetstream(&mut core, &options));
         Self {
             core,
             js,
+            sign_in,
             targets: Vec::new(),
             uplinks: Vec::new(),
             identity,
@@ -232,6 +247,7 @@ impl Broker {
             },
             dirty: false,
             closing: false,
+            parked: false,
             backlogged: false,
             write_by: None,
             timer_at: None,
@@ -264,6 +280,9 @@ impl Broker {
         let Some(conn) = self.core.conn_mut(id.index) else { return };
         if conn.id != id || conn.closing {
             return;
+        }
+        if conn.parked {
+            return self.core.park(id.index, &[bytes]);
         }
         match conn.kind {
             Kind::Client(_) => self.receive_client(now, id.index, bytes),
@@ -301,7 +320,8 @@ impl Broker {
                     }
                     let more = self.client_op(now, index, op);
                     if !more {
-                        return;
+                        let rest = partial.get(used..).unwrap_or_default();
+                        return self.put_aside(index, &[rest, bytes]);
                     }
                     partial.drain(..used);
                 }
@@ -319,10 +339,11 @@ impl Broker {
                     if trace {
                         self.core.trace_in(index, bytes.get(..used).unwrap_or_default());
                     }
-                    if !self.client_op(now, index, op) {
-                        return;
-                    }
+                    let more = self.client_op(now, index, op);
                     bytes = bytes.get(used..).unwrap_or(&[]);
+                    if !more {
+                        return self.put_aside(index, &[bytes]);
+                    }
                 }
                 Ok(Parsed::Incomplete { need }) => {
                     partial.reserve_exact(need.max(bytes.len()));
@@ -337,6 +358,13 @@ impl Broker {
         }
         if let Some(conn) = self.core.conn_mut(index) {
             conn.partial = partial;
+        }
+    }
+
+    /// What follows a CONNECT that has to wait.
+    fn put_aside(&mut self, index: u32, bytes: &[&[u8]]) {
+        if self.core.conn(index).is_some_and(|conn| conn.parked) {
+            self.core.park(index, bytes);
         }
     }
 
@@ -514,7 +542,8 @@ impl Broker {
         }
     }
 
-    /// Routes a publish from outside. Says whether anybody received it.
+    /// Routes a publish from outside, its subject already mapped. Says whether anybody
+    /// received it.
     fn publish(
         &mut self,
         now: Now,
@@ -522,11 +551,10 @@ impl Broker {
         origin: Origin<'_>,
         msg: PubMsg<'_>,
     ) -> bool {
-        let Some(subject) = self.core.mapped(account, msg.subject) else { return false };
         let mut targets = ::core::mem::take(&mut self.targets);
         let routed = Msg {
-            to: &subject,
-            subject: &subject,
+            to: msg.subject,
+            subject: msg.subject,
             reply: msg.reply,
             headers: msg.headers,
             payload: msg.payload,
@@ -534,7 +562,7 @@ impl Broker {
         let delivered = self.core.route(account, origin, &routed, &mut targets);
         if !targets.is_empty() {
             let inbound = Inbound {
-                subject: &subject,
+                subject: msg.subject,
                 reply: msg.reply,
                 headers: msg.headers,
                 payload: msg.payload,

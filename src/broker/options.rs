@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::auth::account::{self, Account};
+use crate::auth::sign_in::SignInOptions;
 use crate::limits;
 use crate::time::Duration;
 
@@ -53,8 +54,12 @@ pub struct Options {
     pub accounts: Vec<Account>,
     /// The name of the system account.
     pub system_account: String,
-    /// Who may connect.
-    pub auth: Auth,
+    /// Who may sign in.
+    pub sign_in: SignInOptions,
+    /// Passwords compared with a hash at the same time.
+    pub password_checks: usize,
+    /// Random bytes nobody else knows: what nonces come from.
+    pub secret: [u8; 32],
     /// Closed connections that are remembered, at most.
     pub max_closed_clients: usize,
     /// From accept to CONNECT where somebody has to authenticate.
@@ -100,7 +105,9 @@ impl Default for Options {
             domain: None,
             accounts: Vec::new(),
             system_account: account::SYSTEM.into(),
-            auth: Auth::Anyone,
+            sign_in: SignInOptions::default(),
+            password_checks: 1,
+            secret: [0; 32],
             max_closed_clients: limits::CLOSED_CLIENTS_MAX,
             auth_timeout: Duration::from_secs(2),
             logging: Logging::default(),
@@ -128,30 +135,4 @@ pub struct WebSocketOffer {
     pub port: u16,
     /// Under TLS?
     pub tls: bool,
-}
-
-/// Who may connect as a client.
-#[derive(Clone)]
-pub enum Auth {
-    /// Everybody; CONNECT may be left out.
-    Anyone,
-    /// One user with a password.
-    User {
-        /// `user`.
-        user: String,
-        /// `password`.
-        password: String,
-    },
-    /// Whoever knows the token.
-    Token(String),
-}
-
-impl core::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Anyone => "Anyone",
-            Self::User { .. } => "User",
-            Self::Token(_) => "Token",
-        })
-    }
 }

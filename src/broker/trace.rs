@@ -84,12 +84,11 @@ impl Core {
     /// who it says it is, then as whom it signed in.
     pub(super) fn conn_name(&self, index: u32) -> String {
         match self.conn(index) {
-            Some(Conn { kind: Kind::Client(client), cid, account, .. }) => {
+            Some(Conn { kind: Kind::Client(client), cid, .. }) => {
                 let kind = if client.is_web_socket() { "wid" } else { "cid" };
                 let mut name = format!("{} - {kind}:{cid}", client.log_peer());
                 if client.flags.signed_in {
-                    let account = self.account(*account).map_or("", |account| &*account.name);
-                    describe(client, account, &mut name);
+                    describe(client, &mut name);
                 }
                 name
             }
@@ -352,7 +351,7 @@ impl Core {
 }
 
 /// Who a client says it is, and as whom it signed in.
-fn describe(client: &Client, account: &str, name: &mut String) {
+fn describe(client: &Client, name: &mut String) {
     let connect = &client.connect;
     let version =
         if connect.version.is_empty() { String::new() } else { format!("v{}", connect.version) };
@@ -364,15 +363,25 @@ fn describe(client: &Client, account: &str, name: &mut String) {
         name.push_str(" - ");
         name.push_str(&quoted(parts.join(":").as_bytes()));
     }
-    let user = if !connect.user.is_empty() {
-        format!("{account}/user:{}", connect.user)
-    } else if !connect.auth_token.is_empty() {
-        format!("{account}/token")
-    } else {
-        return;
-    };
-    name.push_str(" - ");
-    name.push_str(&quoted(user.as_bytes()));
+    // Where nobody has to sign in, it is who it says it is.
+    let label = client.identity.as_ref().and_then(|identity| {
+        let account = &identity.account;
+        identity.label().or_else(|| {
+            if !connect.nkey.is_empty() {
+                Some(format!("{account}/nkey:{}", connect.nkey))
+            } else if !connect.user.is_empty() {
+                Some(format!("{account}/user:{}", connect.user))
+            } else if !connect.auth_token.expose().is_empty() {
+                Some(format!("{account}/token"))
+            } else {
+                None
+            }
+        })
+    });
+    if let Some(label) = label {
+        name.push_str(" - ");
+        name.push_str(&quoted(label.as_bytes()));
+    }
 }
 
 /// The verb in capitals, its arguments, and what follows the line.

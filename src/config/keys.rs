@@ -122,6 +122,8 @@ pub(crate) const TOP: Block = Block {
         Key(&["accounts"], Read),
         Key(&["mappings", "maps"], Read),
         Key(&["no_auth_user"], Read),
+        // Ours alone.
+        Key(&["lax_permissions"], Read),
         Key(&["system_account", "system"], Read),
         Key(&["no_system_account", "no_system", "no_sys_acc"], Read),
         Key(&["tls"], Read),

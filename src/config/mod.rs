@@ -95,6 +95,9 @@ pub struct Config {
     pub max_subscriptions: Option<u32>,
     /// Tokens of a subject one may subscribe to; `None` is without limit, the default.
     pub max_sub_tokens: Option<u8>,
+    /// Compare subscriptions with what is allowed as nats-server does: an allowed `foo.*`
+    /// lets `foo.>` in. Default false.
+    pub lax_permissions: bool,
     /// Longest control line in bytes. Default 4,096.
     pub max_control_line: u32,
     /// Largest message in bytes, headers and payload together. Default 1 MiB. The file's
@@ -211,6 +214,7 @@ impl Default for Config {
             max_connections: 65_536,
             max_subscriptions: None,
             max_sub_tokens: None,
+            lax_permissions: false,
             max_control_line: 4096,
             max_payload: 1024 * 1024,
             max_pending: 64 * 1024 * 1024,

@@ -157,6 +157,7 @@ impl Reader<'_> {
                         this.quoted_duration(key, node)
                     });
                 }
+                "lax_permissions" => self.flag(key, node, &mut config.lax_permissions),
                 "no_fast_producer_stall" => {
                     self.flag(key, node, &mut config.no_fast_producer_stall);
                 }

@@ -9,3 +9,6 @@ mod pace;
 pub mod run;
 pub mod start;
 pub mod zone;
+
+mod passwords;
+mod users;

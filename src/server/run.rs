@@ -21,6 +21,7 @@ use rustix::net::SocketFlags;
 use self::doors::Doors;
 use super::http::Pages;
 use super::pace::Pace;
+use super::passwords::Passwords;
 use crate::auth::creds::CREDS_BYTES_MAX;
 use crate::broker::{Broker, Notice, Output};
 use crate::id::ConnId;
@@ -115,6 +116,7 @@ pub struct Server<P> {
     pages: Option<Pages>,
     signals: Signals,
     dialler: Dialler<Dialling>,
+    passwords: Passwords,
     /// By remote.
     tls: Vec<TlsClient>,
     doors: Doors,
@@ -166,6 +168,7 @@ impl<P: Print> Server<P> {
             listener: None,
             pages: None,
             signals,
+            passwords: Passwords::new(waker.clone()),
             dialler: Dialler::new(waker),
             tls,
             doors: Doors::default(),
@@ -285,6 +288,7 @@ impl<P: Print> Server<P> {
         for dialled in self.dialler.poll() {
             self.dialled(now, dialled);
         }
+        self.passwords_checked(now);
         if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.broker.handle_timeout(now);
         }
@@ -335,6 +339,9 @@ impl<P: Print> Server<P> {
                     }
                     Output::StartTls { conn, remote, name } => {
                         self.start_tls(now, conn, remote, &name);
+                    }
+                    Output::CheckPassword { conn, hash, password } => {
+                        self.passwords.check(conn, hash, password);
                     }
                 }
             }
@@ -581,8 +588,32 @@ impl<P: Print> Server<P> {
         if let Some(peer) = self.peer_mut(id) {
             peer.bulky = bulky;
         }
-        if let Some((receiver, rest)) = self.broker.stall() {
+        if self.broker.is_parked(id) {
+            self.read_no_more(id);
+        } else if let Some((receiver, rest)) = self.broker.stall() {
             self.rest(now, id, receiver, rest);
+        }
+    }
+
+    /// Reads nothing from a connection until its password is known to be right.
+    fn read_no_more(&mut self, id: ConnId) {
+        if let Some(Some(peer)) = self.peers.get_mut(id.index as usize)
+            && peer.id == id
+        {
+            peer.want.read = false;
+            let _ = self.poller.modify(&peer.socket, key(id), peer.want);
+        }
+    }
+
+    fn passwords_checked(&mut self, now: Now) {
+        while let Some((id, matches)) = self.passwords.poll() {
+            self.broker.password_checked(now, id, matches);
+            let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { continue };
+            if peer.id != id || peer.resume_at.is_some() || self.broker.is_parked(id) {
+                continue;
+            }
+            peer.want.read = true;
+            let _ = self.poller.modify(&peer.socket, key(id), peer.want);
         }
     }
 
@@ -627,7 +658,7 @@ impl<P: Print> Server<P> {
                 return true;
             }
             peer.resume_at = None;
-            peer.want.read = true;
+            peer.want.read = !self.broker.is_parked(id);
             let _ = self.poller.modify(&peer.socket, key(id), peer.want);
             false
         });

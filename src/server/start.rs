@@ -15,14 +15,13 @@ use super::cli::Start;
 use super::log::{Level, Log, LogOptions};
 use super::monitoring;
 use super::run::{Print, Server, StorePort};
+use super::users;
 use crate::auth::Secret;
 use crate::auth::account::{Account, GLOBAL, SYSTEM};
 use crate::auth::nkey::{KeyKind, Seed};
-use crate::broker::options::{Auth, Logging, Options, TlsOffer};
+use crate::broker::options::{Logging, Options, TlsOffer};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
-use crate::config::{
-    Authorization, Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval,
-};
+use crate::config::{Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval};
 use crate::id::Rng;
 use crate::jetstream;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
@@ -86,12 +85,15 @@ impl Print for Printer {
 type Failure = Box<(Log, String)>;
 
 fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(), Failure> {
-    let mut seed = [0; 8];
-    let seed = match rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()) {
-        Ok(_) => u64::from_ne_bytes(seed),
-        Err(error) => return Err(Box::new((log, format!("no random numbers to be had: {error}")))),
-    };
-    let mut rng = Rng::new(seed);
+    let (mut seed, mut secret) = ([0; 8], [0; 32]);
+    for bytes in [&mut seed[..], &mut secret[..]] {
+        // So few bytes come whole.
+        if let Err(error) = rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty()) {
+            let text = format!("no random numbers to be had: {error}");
+            return Err(Box::new((log, text)));
+        }
+    }
+    let mut rng = Rng::new(u64::from_ne_bytes(seed));
     let server_id = server_id(&mut rng);
     let name = config.server_name.clone().unwrap_or_else(|| server_id.clone());
     let now = clock.now().wall;
@@ -124,7 +126,7 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     if let Some((_, _, text)) = &pages {
         log.info(now, text);
     }
-    let options = options(config, server_id, name.clone(), port);
+    let options = Options { secret, ..options(config, server_id, name.clone(), port) };
     let js = config.jetstream.as_ref().map(|js| jetstream_options(js, &name));
     if let (Some(js), Some(options)) = (&config.jetstream, &js) {
         let memory = options.max_memory.unwrap_or(u64::MAX);
@@ -264,13 +266,10 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         domain: config.jetstream.as_ref().and_then(|js| js.domain.clone()),
         accounts: accounts(config),
         system_account: config.system_account.clone().unwrap_or_else(|| SYSTEM.into()),
-        auth: match &config.authorization {
-            Authorization::None => Auth::Anyone,
-            Authorization::User { user, password } => {
-                Auth::User { user: user.clone(), password: password.expose().to_owned() }
-            }
-            Authorization::Token(token) => Auth::Token(token.expose().to_owned()),
-        },
+        sign_in: users::sign_in_options(config),
+        // The other half is for everything else.
+        password_checks: std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2),
+        secret: [0; 32],
         max_closed_clients: size(config.max_closed_clients.into()),
         auth_timeout: config.auth_timeout,
         logging: Logging { debug: config.debug, trace: config.trace, ..Logging::default() },

@@ -229,6 +229,10 @@ impl World {
             Output::LameDuckOver => {}
             Output::Dial { remote, dial, .. } => self.dials.push((remote, dial)),
             Output::StartTls { conn, .. } => self.broker.tls_done(self.now, conn, Ok(())),
+            Output::CheckPassword { conn, hash, password } => {
+                let matches = hash.expose().ends_with(password.expose());
+                self.broker.password_checked(self.now, conn, matches);
+            }
             Output::Notice(notice) => {
                 assert!(!notice.text.contains('\n'), "two lines in one notice: {notice:?}");
                 assert!(!notice.text.contains("secret"), "a notice tells a password");

@@ -1,0 +1,34 @@
+//! From a configuration to who may sign in.
+//!
+//! Owns the translation only: the start does it once, a reload again.
+
+use crate::auth::account::{GLOBAL, SYSTEM};
+use crate::auth::permissions::Strictness;
+use crate::auth::sign_in::SignInOptions;
+use crate::config::{Authorization, Config};
+
+/// Who may sign in, by this configuration.
+pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
+    let (single, token) = match &config.authorization {
+        Authorization::None => (None, None),
+        Authorization::User { user, password } => (Some((user.clone(), password.clone())), None),
+        Authorization::Token(token) => (None, Some(token.clone())),
+    };
+    let system = config.system_account.as_deref().unwrap_or(SYSTEM);
+    let only_system_users = !config.users.is_empty()
+        && config.no_auth_user.is_none()
+        && config.accounts.iter().all(|account| account.name == system)
+        && config.users.iter().all(|user| user.account == system)
+        && system != GLOBAL;
+    SignInOptions {
+        users: config.users.clone(),
+        single,
+        token,
+        no_auth_user: config.no_auth_user.clone(),
+        only_system_users,
+        map_certificates: false,
+        trusted_proxies: config.trusted_proxies.iter().filter_map(|key| key.parse().ok()).collect(),
+        proxy_required: config.proxy_required,
+        strictness: if config.lax_permissions { Strictness::Lax } else { Strictness::Subset },
+    }
+}
