@@ -25,4 +25,5 @@ mod api;
 mod client;
 mod config;
 mod headers;
+mod http;
 mod leaf;
