@@ -41,18 +41,21 @@ fn play(input: &[u8], mut cuts: Option<Rng>) -> (Vec<Request>, Vec<u8>) {
         rest = after;
         let mut request = exchange.receive(now, front);
         loop {
+            let more = request.is_some();
             if let Some(request) = request.take() {
                 requests.push(request);
                 exchange.respond(now, Response::text(200, "fine"));
             }
+            // Also what was refused is answered.
             let pending = exchange.pending();
             assert!(pending.is_empty() || pending.starts_with(b"HTTP/1.1 "));
+            let count = pending.len();
             said.extend_from_slice(pending);
-            exchange.transmitted(now, pending.len());
-            request = exchange.next_request(now);
-            if request.is_none() {
+            exchange.transmitted(now, count);
+            if !more {
                 break;
             }
+            request = exchange.next_request(now);
         }
         assert!(exchange.deadline() <= now + Duration::from_mins(1));
     }
