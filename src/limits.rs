@@ -100,10 +100,6 @@ pub const PASSWORDS_KNOWN_MAX: usize = 1024;
 
 // --- Ways in ---
 
-/// For the TLS handshake of a client. Over it: closed. Config: `tls.timeout`.
-pub const TLS_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long `handshake_first: auto` waits for the client to begin before it sends INFO.
-pub const HANDSHAKE_FIRST_WAIT: Duration = Duration::from_millis(50);
 /// Time of one turn that goes to TLS handshakes, at most; the rest of them wait for the next
 /// turn. One handshake takes 0.1 ms (ECDSA) to 1 ms (RSA) and always goes on, so that a storm
 /// of them delays others by at most this and one more.
@@ -112,6 +108,14 @@ pub const HANDSHAKE_SHARE: Duration = Duration::from_millis(2);
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A PROXY header of version 2 with its extensions, in bytes. Over it: closed.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// From accept to the end of a WebSocket upgrade, unless `handshake_timeout` is set:
+/// nats-server waits for ever. Over it: closed.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The request of a WebSocket upgrade, in bytes. Over it: status 431.
+pub const UPGRADE_BYTES_MAX: usize = 16 * 1024;
+/// Its header fields. Over it: status 431.
+pub const UPGRADE_HEADERS_MAX: usize = 64;
 
 // --- Leaf nodes ---
 

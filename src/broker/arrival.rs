@@ -63,6 +63,8 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// TLS came before INFO.
     pub first: bool,
+    /// The listener takes users from certificates.
+    pub mapped: bool,
     /// What the peer showed, its own certificate first.
     pub certificates: Vec<Certificate>,
 }
@@ -95,6 +97,8 @@ pub enum Refusal {
     RateLimit,
     /// The PROXY header is not one.
     Proxy(String),
+    /// The request of a WebSocket upgrade was not followed; why, if the log is to have it.
+    WebSocket(String),
     /// It is gone, or was told why by other means.
     Gone,
 }
@@ -111,7 +115,9 @@ impl Broker {
     pub fn accept_at(&mut self, now: Now, peer: &str, door: Door) -> ConnId {
         self.core.now = now;
         let id = self.add_conn(now, Kind::Client(Client::new(peer, door)));
-        self.core.log_opened(id.index);
+        if door != Door::WebSocket {
+            self.core.log_opened(id.index);
+        }
         match door {
             Door::WebSocket => {}
             Door::InfoLast => self.admit(id.index),
@@ -148,6 +154,7 @@ impl Broker {
             Door::InfoLast => self.info(id.index),
             Door::WebSocket => {
                 self.core.clients += 1;
+                self.core.log_opened(id.index);
                 self.info(id.index);
                 self.admit(id.index);
             }
@@ -160,8 +167,13 @@ impl Broker {
         self.core.now = now;
         let Some(client) = self.waiting(id) else { return };
         let peer = client.peer.clone();
+        let is_web = client.is_web_socket();
         let name = self.core.conn_name(id.index);
         let (notice, reason) = match refusal {
+            Refusal::Tls { text, .. } if is_web => {
+                let text = format!("websocket: TLS handshake error from {peer}: {text}");
+                (Some(Notice::error(text)), CloseReason::TlsHandshakeFailure)
+            }
             Refusal::Tls { text, mild } => {
                 let text = format!("{name} - TLS handshake error: {text}");
                 let notice = if *mild { Notice::debug(text) } else { Notice::error(text) };
@@ -172,6 +184,11 @@ impl Broker {
             Refusal::Proxy(text) => {
                 let text = format!("Error reading PROXY protocol header from {peer}: {text}");
                 (Some(Notice::warn(text)), CloseReason::ProtocolViolation)
+            }
+            Refusal::WebSocket(text) => {
+                let text = format!("{peer} - websocket handshake error: {text}");
+                let notice = (!text.ends_with(": ")).then(|| Notice::error(text));
+                (notice, CloseReason::ClientClosed)
             }
             Refusal::Gone => (None, CloseReason::ClientClosed),
         };
@@ -191,6 +208,19 @@ impl Broker {
         let text = format!("{} - read error: {text}", self.core.conn_name(id.index));
         self.core.outputs.push_back(super::Output::Notice(Notice::error(text)));
         self.core.close(id.index, CloseReason::ReadError, true);
+    }
+
+    /// Does the broker still take bytes of it?
+    pub fn is_listening(&self, id: ConnId) -> bool {
+        self.core.conn(id.index).is_some_and(|conn| conn.id == id && !conn.closing)
+    }
+
+    /// A client said, in the way of its transport, that it leaves.
+    pub fn hang_up(&mut self, now: Now, id: ConnId) {
+        self.core.now = now;
+        if self.core.conn(id.index).is_some_and(|conn| conn.id == id) {
+            self.core.close(id.index, CloseReason::ClientClosed, true);
+        }
     }
 
     fn waiting(&mut self, id: ConnId) -> Option<&mut Client> {
@@ -243,8 +273,13 @@ impl Broker {
     fn begin(&mut self, now: Now, index: u32) {
         let options = &self.core.options;
         let needs_auth = self.sign_in.directory.is_required();
-        let connect_by = needs_auth.then(|| now.instant + options.auth_timeout);
-        let delay = client::first_ping_delay(options.ping_interval, &mut self.core.rng);
+        let is_web =
+            self.core.conn(index).and_then(Conn::client).is_some_and(Client::is_web_socket);
+        let web = options.web_socket.as_ref().filter(|_| is_web);
+        let timeout = web.and_then(|web| web.auth_timeout).unwrap_or(options.auth_timeout);
+        let connect_by = needs_auth.then(|| now.instant + timeout);
+        let interval = options.ping_interval_of(is_web);
+        let delay = client::first_ping_delay(interval, &mut self.core.rng);
         let Some(conn) = self.core.conn_mut(index) else { return };
         conn.ping_at = now.instant + delay;
         if let Some(client) = conn.client_mut() {
@@ -299,7 +334,12 @@ mod tests {
     #[test]
     fn info_says_what_the_door_asks_for() {
         let tls = TlsOffer { required: false, verify: true, available: true };
-        let web_socket = Some(WebSocketOffer { host: "ws".into(), port: 80, tls: true });
+        let web_socket = Some(WebSocketOffer {
+            host: "ws".into(),
+            port: 80,
+            tls: true,
+            ..WebSocketOffer::default()
+        });
         let mut broker = broker(Options { tls, web_socket, ..Options::default() });
         let now = Now::default();
         let first = broker.accept_at(now, "1.2.3.4:5", Door::InfoFirst);

@@ -10,7 +10,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 
-use super::conn::{CloseReason, Conn, Flags, Receiver};
+use super::conn::{Client, CloseReason, Conn, Flags, Receiver};
 use super::connect::{InfoFor, write_info};
 use super::core::Origin;
 use super::interest::SubId;
@@ -350,7 +350,9 @@ impl Broker {
 
     /// A client's deadline passed: authentication, or a PING is due.
     pub(super) fn client_timeout(&mut self, now: Now, index: u32) {
-        let interval = self.core.options.ping_interval;
+        let is_web =
+            self.core.conn(index).and_then(Conn::client).is_some_and(Client::is_web_socket);
+        let interval = self.core.options.ping_interval_of(is_web);
         let ping_max = self.core.options.ping_max;
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
         if let Some(client) = conn.client_mut()

@@ -115,6 +115,14 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Between PINGs to a client, which is a WebSocket or not.
+    pub fn ping_interval_of(&self, is_web: bool) -> Duration {
+        let web = self.web_socket.as_ref().filter(|_| is_web);
+        web.and_then(|web| web.ping_interval).unwrap_or(self.ping_interval)
+    }
+}
+
 /// TLS of a listener, as INFO tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsOffer {
@@ -135,4 +143,8 @@ pub struct WebSocketOffer {
     pub port: u16,
     /// Under TLS?
     pub tls: bool,
+    /// Between PINGs there, if not as elsewhere.
+    pub ping_interval: Option<Duration>,
+    /// For CONNECT there, if not as elsewhere.
+    pub auth_timeout: Option<Duration>,
 }

@@ -550,7 +550,7 @@ impl Client {
         Peer {
             nonce: self.nonce.as_deref().unwrap_or_default(),
             connection: self.connection_type(),
-            certificate: tls.and_then(|tls| tls.certificates.first()),
+            certificate: tls.filter(|tls| tls.mapped).and_then(|tls| tls.certificates.first()),
         }
     }
 

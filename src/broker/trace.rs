@@ -138,7 +138,7 @@ impl Core {
             let text = format!("{} - Slow Consumer Detected: {slow}", self.conn_name(index));
             self.outputs.push_back(Output::Notice(Notice::info(text)));
         }
-        if matches!(self.conn(index), Some(Conn { kind: Kind::Client(_), .. }))
+        if matches!(self.conn(index), Some(Conn { kind: Kind::Client(client), .. }) if client.counts())
             && self.options.logging.debug
         {
             self.debug(index, &format!("Client connection closed: {}", reason.text()));

@@ -3,7 +3,7 @@
 //! Owns the list that a start refuses, so that no option is dropped silently. Whoever
 //! applies one takes its line away.
 
-use super::Config;
+use super::{Authorization, Config};
 use crate::auth::account::GLOBAL;
 
 impl Config {
@@ -16,12 +16,14 @@ impl Config {
     /// Each key that nothing applies, and whether it is set.
     pub(super) fn applied_not_yet(&self) -> Vec<(&'static str, bool)> {
         let account = self.leafnodes.remotes.iter().any(|remote| remote.account != GLOBAL);
+        let web = self.websocket.as_ref();
         vec![
-            ("tls", self.tls.is_some()),
-            ("allow_non_tls", self.allow_non_tls),
-            ("websocket", self.websocket.is_some()),
+            (
+                "websocket.authorization",
+                web.is_some_and(|web| web.authorization != Authorization::None),
+            ),
+            ("websocket.no_auth_user", web.is_some_and(|web| web.no_auth_user.is_some())),
             ("https, https_port", self.monitor.https_port.is_some()),
-            ("proxy_protocol", self.proxy_protocol),
             ("trace_headers", self.trace_headers),
             ("log_size_limit", self.log_size_limit.is_some()),
             ("syslog", self.syslog),

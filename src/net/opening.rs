@@ -13,11 +13,15 @@
 use std::io;
 use std::rc::Rc;
 
+use super::proxy::{self, Proxied};
 use super::socket::Socket;
-use super::tls_server::{HandshakeFirst, TlsServer};
+use super::tls_server::TlsServer;
+use super::websocket::Agreed;
+use super::websocket::upgrade::{self, Upgrade, UpgradeOptions};
 use crate::broker::arrival::{Arrival, Door, Refusal, TlsFacts};
+use crate::config::HandshakeFirst;
 use crate::limits;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What a listener asks of its clients before they are inside.
 #[derive(Debug, Default)]
@@ -28,6 +32,10 @@ pub struct Entrance {
     pub tls: Option<TlsServer>,
     /// `allow_non_tls`.
     pub allow_non_tls: bool,
+    /// It is the WebSocket listener.
+    pub web_socket: Option<UpgradeOptions>,
+    /// For each handshake of the WebSocket listener.
+    pub upgrade_timeout: Option<Duration>,
 }
 
 /// A client on its way in.
@@ -45,6 +53,8 @@ pub struct Opening {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// A PROXY header may come.
+    Proxy,
     /// `handshake_first` with a time: who says something now begins TLS.
     Choose,
     /// `allow_non_tls`: the first byte decides.
@@ -53,6 +63,8 @@ enum Stage {
     Hello,
     /// The handshake is under way.
     Handshake,
+    /// The request of a WebSocket upgrade has to come.
+    Upgrade,
     /// Inside.
     Done,
 }
@@ -68,6 +80,22 @@ pub enum Step {
     StartTls,
     /// It is inside; [`Opening::take_held`] are the first bytes for the broker.
     Inside(Box<Arrival>),
+    /// It is to be answered this and goes on in frames, inside.
+    Upgraded {
+        /// An HTTP answer.
+        answer: String,
+        /// How the frames are.
+        agreed: Agreed,
+        /// What is known of it.
+        arrival: Box<Arrival>,
+    },
+    /// It is to be answered this, if anything, and does not come in.
+    Answer {
+        /// An HTTP answer.
+        answer: String,
+        /// For the log; empty: nothing.
+        why: String,
+    },
     /// It is not to come in.
     Refuse(Refusal),
 }
@@ -75,14 +103,15 @@ pub enum Step {
 impl Entrance {
     /// Is every client inside at once?
     pub fn is_open(&self) -> bool {
-        !self.proxy && self.tls.is_none()
+        !self.proxy && self.tls.is_none() && self.web_socket.is_none()
     }
 
     /// How clients come in here.
     pub fn door(&self) -> Door {
         let first = self.tls.as_ref().map(|tls| tls.options().handshake_first);
         match first {
-            Some(HandshakeFirst::Yes | HandshakeFirst::Within(_)) => Door::InfoLast,
+            _ if self.web_socket.is_some() => Door::WebSocket,
+            Some(HandshakeFirst::Yes | HandshakeFirst::Wait(_)) => Door::InfoLast,
             Some(HandshakeFirst::No) => Door::InfoFirst,
             None if self.proxy => Door::InfoFirst,
             None => Door::Open,
@@ -101,7 +130,12 @@ impl Opening {
             arrival: Arrival::default(),
             first: false,
         };
-        opening.before_tls(now);
+        if opening.entrance.proxy {
+            opening.stage = Stage::Proxy;
+            opening.deadline = now + limits::PROXY_TIMEOUT;
+        } else {
+            opening.before_tls(now);
+        }
         opening
     }
 
@@ -145,13 +179,18 @@ impl Opening {
     /// TLS has come about; `plain` is what came behind it.
     pub fn handshaken(&mut self, now: Instant, facts: TlsFacts, plain: &[u8]) -> Step {
         self.arrival.tls = Some(TlsFacts { first: self.first, ..facts });
-        self.stage = Stage::Done;
+        self.stage = self.behind_tls();
         self.handle_bytes(now, plain)
     }
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) -> Step {
         match self.stage {
+            Stage::Proxy => {
+                let text = "failed to read protocol version: EOF";
+                Step::Refuse(Refusal::Proxy(text.to_owned()))
+            }
+            Stage::Upgrade => Step::Refuse(Refusal::Gone),
             Stage::Choose => {
                 self.first = false;
                 self.after_info(now);
@@ -172,7 +211,12 @@ impl Opening {
     pub fn handle_end(&mut self) -> Refusal {
         match self.stage {
             Stage::Hello | Stage::Handshake => Refusal::Tls { text: "EOF".to_owned(), mild: false },
-            Stage::Choose | Stage::Sniff | Stage::Done => Refusal::Gone,
+            Stage::Proxy if !self.held.is_empty() => {
+                Refusal::Proxy("failed to read protocol version: unexpected EOF".to_owned())
+            }
+            Stage::Proxy | Stage::Choose | Stage::Sniff | Stage::Upgrade | Stage::Done => {
+                Refusal::Gone
+            }
         }
     }
 
@@ -182,7 +226,9 @@ impl Opening {
             Stage::Hello | Stage::Handshake => {
                 Refusal::Tls { text: error.to_string(), mild: false }
             }
-            Stage::Choose | Stage::Sniff | Stage::Done => Refusal::Gone,
+            Stage::Proxy | Stage::Choose | Stage::Sniff | Stage::Upgrade | Stage::Done => {
+                Refusal::Gone
+            }
         }
     }
 
@@ -194,6 +240,16 @@ impl Opening {
                     return Step::Inside(Box::new(std::mem::take(&mut self.arrival)));
                 }
                 (_, None) | (Stage::Handshake, _) => return Step::Wait,
+                (Stage::Proxy, Some(_)) => match proxy::parse(&self.held) {
+                    Ok(Proxied::Incomplete) => return Step::Wait,
+                    Ok(Proxied::Absent) => self.before_tls(now),
+                    Ok(Proxied::Header(used, address)) => {
+                        self.held.drain(..used.min(self.held.len()));
+                        self.arrival.peer = address.map(|address| address.to_string());
+                        self.before_tls(now);
+                    }
+                    Err(text) => return Step::Refuse(Refusal::Proxy(text)),
+                },
                 (Stage::Choose, Some(_)) => {
                     self.first = true;
                     self.stage = Stage::Hello;
@@ -205,10 +261,37 @@ impl Opening {
                     self.stage = Stage::Handshake;
                     return Step::StartTls;
                 }
-                (Stage::Hello, Some(_)) => {
-                    let text = "tls: first record does not look like a TLS handshake";
-                    return Step::Refuse(Refusal::Tls { text: text.to_owned(), mild: true });
-                }
+                (Stage::Hello, Some(byte)) => return self.not_tls(byte),
+                (Stage::Upgrade, Some(_)) => return self.upgrade(),
+            }
+        }
+    }
+
+    /// Something else where a handshake has to begin.
+    fn not_tls(&self, byte: u8) -> Step {
+        if self.entrance.web_socket.is_some() && byte.is_ascii_uppercase() {
+            return Step::Answer {
+                answer: upgrade::NOT_TLS.to_owned(),
+                why: "client sent an HTTP request to an HTTPS server".to_owned(),
+            };
+        }
+        let text = "tls: first record does not look like a TLS handshake".to_owned();
+        Step::Refuse(Refusal::Tls { text, mild: true })
+    }
+
+    fn upgrade(&mut self) -> Step {
+        let Some(options) = &self.entrance.web_socket else { return Step::Wait };
+        match upgrade::read(&self.held, options) {
+            Upgrade::Incomplete => Step::Wait,
+            Upgrade::Refused { answer, why } => Step::Answer { answer, why },
+            Upgrade::Agreed(upgraded) => {
+                self.held = Vec::new();
+                self.stage = Stage::Done;
+                let mut arrival = std::mem::take(&mut self.arrival);
+                arrival.cookies = upgraded.cookies;
+                arrival.forwarded_for = upgraded.forwarded_for;
+                let (answer, agreed) = (upgraded.answer, upgraded.agreed);
+                Step::Upgraded { answer, agreed, arrival: Box::new(arrival) }
             }
         }
     }
@@ -217,7 +300,8 @@ impl Opening {
     fn before_tls(&mut self, now: Instant) {
         let first = self.entrance.tls.as_ref().map(|tls| tls.options().handshake_first);
         match first {
-            Some(HandshakeFirst::Within(wait)) => {
+            _ if self.entrance.web_socket.is_some() => self.after_info(now),
+            Some(HandshakeFirst::Wait(wait)) => {
                 self.stage = Stage::Choose;
                 self.deadline = now + wait;
             }
@@ -233,15 +317,23 @@ impl Opening {
     /// The stage of a client that was told INFO.
     fn after_info(&mut self, now: Instant) {
         self.stage = match &self.entrance.tls {
-            None => Stage::Done,
+            None => self.behind_tls(),
             Some(_) if self.entrance.allow_non_tls => Stage::Sniff,
             Some(_) => Stage::Hello,
         };
         self.deadline = now + self.timeout();
     }
 
-    fn timeout(&self) -> crate::time::Duration {
-        self.entrance.tls.as_ref().map_or(limits::TLS_TIMEOUT, |tls| tls.options().timeout)
+    /// The stage of a client whose bytes are plain.
+    fn behind_tls(&self) -> Stage {
+        if self.entrance.web_socket.is_some() { Stage::Upgrade } else { Stage::Done }
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.entrance.web_socket.is_some() {
+            return self.entrance.upgrade_timeout.unwrap_or(limits::UPGRADE_TIMEOUT);
+        }
+        self.entrance.tls.as_ref().map_or(Duration::ZERO, |tls| tls.options().timeout)
     }
 }
 
@@ -250,9 +342,8 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tls_server::TlsServerOptions;
     use super::*;
-    use crate::time::Duration;
+    use crate::config::{CertificateFiles, TlsServerConfig};
 
     /// With a certificate made by openssl; `None` after saying that it is missing.
     fn entrance(first: HandshakeFirst, allow_non_tls: bool) -> Option<Rc<Entrance>> {
@@ -269,10 +360,10 @@ mod tests {
             eprintln!("LEFT OUT: openssl is not there");
             return None;
         }
-        let options = TlsServerOptions {
-            pairs: vec![(path("cert"), path("key"))],
+        let options = TlsServerConfig {
+            certificates: vec![CertificateFiles { cert_file: path("cert"), key_file: path("key") }],
             handshake_first: first,
-            ..TlsServerOptions::default()
+            ..TlsServerConfig::default()
         };
         let tls = Some(TlsServer::new(&options).unwrap());
         Some(Rc::new(Entrance { tls, allow_non_tls, ..Entrance::default() }))
@@ -286,7 +377,7 @@ mod tests {
         let step = opening.handle_bytes(now, b"CONNECT {}\r\n");
         assert!(matches!(step, Step::Refuse(Refusal::Tls { mild: true, .. })), "{step:?}");
         let mut opening = Opening::new(entrance, now);
-        assert_eq!(opening.deadline(), now + limits::TLS_TIMEOUT);
+        assert_eq!(opening.deadline(), now + Duration::from_secs(2));
         let step = opening.handle_timeout(opening.deadline());
         assert!(matches!(step, Step::Refuse(Refusal::Tls { mild: true, .. })), "{step:?}");
     }
@@ -294,7 +385,7 @@ mod tests {
     #[test]
     fn a_client_that_waits_for_info_gets_it_and_may_then_speak_plainly() {
         let wait = Duration::from_millis(50);
-        let Some(entrance) = entrance(HandshakeFirst::Within(wait), true) else { return };
+        let Some(entrance) = entrance(HandshakeFirst::Wait(wait), true) else { return };
         let now = Instant::default();
         let mut opening = Opening::new(entrance, now);
         assert_eq!(opening.deadline(), now + wait);

@@ -1,4 +1,4 @@
-//! One connected socket, plain or under TLS.
+//! One connected socket: plain, under TLS, in WebSocket frames, or both.
 //!
 //! Owns the descriptor and what lies between it and the broker's bytes. Moves bytes, and
 //! says whether more can be moved; what the bytes mean is the broker's.
@@ -16,6 +16,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::tls_server::explain;
 use super::tls_session::TlsSession;
+use super::websocket::WebSocket;
+use super::websocket::deflate::Deflater;
 
 /// Plaintext handed to a TLS session in one go, in bytes: it copies and encrypts what it is
 /// given, so this bounds what it holds.
@@ -26,6 +28,7 @@ const TLS_WRITE_BYTES: usize = 64 * 1024;
 pub struct Socket {
     fd: OwnedFd,
     tls: Option<Box<TlsSession>>,
+    web: Option<Box<WebSocket>>,
 }
 
 /// What a read gave.
@@ -33,7 +36,7 @@ pub struct Socket {
 pub enum Received {
     /// This many bytes at the front of the buffer.
     Bytes(usize),
-    /// What TLS decrypted was appended to the second buffer; that may be nothing.
+    /// What TLS decrypted is the second buffer; that may be nothing.
     Decrypted,
     /// Nothing for now.
     Nothing,
@@ -69,12 +72,27 @@ impl Write for Raw<'_> {
 impl Socket {
     /// Covers a descriptor that is connected and non-blocking.
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, tls: None }
+        Self { fd, tls: None, web: None }
     }
 
     /// From here on everything goes through TLS.
     pub fn start_tls(&mut self, tls: TlsSession) {
         self.tls = Some(Box::new(tls));
+    }
+
+    /// From here on everything goes in frames, under TLS if that was begun before.
+    pub fn start_web_socket(&mut self, web: WebSocket) {
+        self.web = Some(Box::new(web));
+    }
+
+    /// The frames, if it is a WebSocket.
+    pub fn web_mut(&mut self) -> Option<&mut WebSocket> {
+        self.web.as_deref_mut()
+    }
+
+    /// Is it a WebSocket?
+    pub fn is_web(&self) -> bool {
+        self.web.is_some()
     }
 
     /// The TLS session, if there is one.
@@ -92,8 +110,10 @@ impl Socket {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Reads once, into `wire`. Under TLS all of it is decrypted, to the end of `plain`.
+    /// Reads once, into `wire`. Under TLS all of it is decrypted into `plain`. Whatever was in
+    /// `plain` is gone: the buffer is shared, and nobody may see another one's bytes.
     pub fn receive(&mut self, wire: &mut [u8], plain: &mut Vec<u8>) -> io::Result<Received> {
+        plain.clear();
         let count = match Raw(self.fd.as_fd()).read(wire) {
             Ok(0) => return Ok(Received::End),
             Ok(count) => count,
@@ -108,6 +128,7 @@ impl Socket {
 
     /// Gives TLS bytes that were read before it began, as [`Self::receive`] does.
     pub fn feed(&mut self, wire: &[u8], plain: &mut Vec<u8>) -> io::Result<Received> {
+        plain.clear();
         let Some(tls) = &mut self.tls else { return Ok(Received::Nothing) };
         let result = tls.feed(wire, plain);
         // Also after an error: the alert tells the peer why. Each call writes one piece.
@@ -120,33 +141,88 @@ impl Socket {
         }
     }
 
-    /// Writes what fits. The count may be less than `bytes`, also 0.
+    /// Writes what fits, without frames. The count may be less than `bytes`, also 0.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send_raw(&[], bytes)
+    }
+
+    /// Writes what fits of the broker's bytes, in frames if it is a WebSocket.
+    pub fn send_messages(&mut self, bytes: &[u8], deflater: &mut Deflater) -> io::Result<usize> {
+        let Some(mut web) = self.web.take() else { return self.send_raw(&[], bytes) };
+        let result = self.send_in_frames(&mut web, bytes, deflater);
+        self.web = Some(web);
+        result
+    }
+
+    /// Writes two pieces without frames; what fits of both together.
+    fn send_raw(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        let mut raw = Raw(self.fd.as_fd());
         let Some(tls) = &mut self.tls else {
-            return match Raw(self.fd.as_fd()).write(bytes) {
+            let result = if first.is_empty() {
+                raw.write(second)
+            } else {
+                raw.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+            };
+            return match result {
                 Ok(count) => Ok(count),
                 Err(error) if is_not_now(&error) => Ok(0),
                 Err(error) => Err(error),
             };
         };
+        let all = first.len() + second.len();
         let mut taken = 0;
         loop {
             while tls.wants_write() {
-                match tls.write_to(&mut Raw(self.fd.as_fd())) {
+                match tls.write_to(&mut raw) {
                     Ok(_) => {}
                     Err(error) if is_not_now(&error) => return Ok(taken),
                     Err(error) => return Err(error),
                 }
             }
-            let rest = bytes.get(taken..).unwrap_or(&[]);
-            if rest.is_empty() {
+            if taken == all {
                 return Ok(taken);
             }
-            let count = tls.encrypt(rest.get(..TLS_WRITE_BYTES).unwrap_or(rest));
+            let left = first.get(taken..).unwrap_or(&[]);
+            let right = second.get(taken.saturating_sub(first.len())..).unwrap_or(&[]);
+            let right = right.get(..TLS_WRITE_BYTES).unwrap_or(right);
+            let count = tls.encrypt(left, right);
             if count == 0 {
                 return Ok(taken);
             }
             taken += count;
+        }
+    }
+
+    fn send_in_frames(
+        &mut self,
+        web: &mut WebSocket,
+        bytes: &[u8],
+        deflater: &mut Deflater,
+    ) -> io::Result<usize> {
+        // Nobody listens to it any more.
+        let mut taken = if web.is_deaf() && web.promised() == 0 { bytes.len() } else { 0 };
+        loop {
+            let rest = bytes.get(taken..).unwrap_or(&[]);
+            if web.ready().is_empty() && web.promised() == 0 {
+                taken += web.next_frame(rest, deflater);
+            }
+            let (ready, promised) = (web.ready().len(), web.promised());
+            let rest = bytes.get(taken..).unwrap_or(&[]);
+            let payload = rest.get(..promised).unwrap_or(rest);
+            let all = ready + payload.len();
+            if all == 0 {
+                // Also what TLS still has.
+                self.send_raw(&[], &[])?;
+                return Ok(taken);
+            }
+            let count = self.send_raw(web.ready(), payload)?;
+            let of_payload = count.saturating_sub(ready);
+            web.written(count.min(ready));
+            web.payload_written(of_payload);
+            taken += of_payload;
+            if count < all {
+                return Ok(taken);
+            }
         }
     }
 
@@ -163,9 +239,10 @@ impl Socket {
         }
     }
 
-    /// Does TLS have bytes of its own to send?
+    /// Do the layers have bytes of their own to send?
     pub fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+            || self.web.as_ref().is_some_and(|web| web.wants_write())
     }
 }
 

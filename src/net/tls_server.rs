@@ -1,7 +1,6 @@
 //! TLS of a listener: its certificates, whom it lets in, and how a handshake is judged.
 //!
-//! Owns the rustls configuration made from a `tls {}` block, the names nats-server gives to
-//! cipher suites and curves, pinned certificates, the bound on handshakes in a second, and
+//! Owns the rustls configuration made from a `tls {}` block, pinned certificates, the bound on handshakes in a second, and
 //! the wording of what went wrong. Does not own sessions ([`super::tls_session`]) nor the
 //! order of INFO and handshake ([`super::opening`]).
 //!
@@ -12,7 +11,7 @@
 //! Source: NATS docs, "Enabling TLS"; texts as nats-server 2.15.1.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
@@ -23,7 +22,7 @@ use rustls::server::{ResolvesServerCert, danger::ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
     AlertDescription, CertificateError, CipherSuite, Error, NamedGroup, PeerIncompatible,
-    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+    RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite,
 };
 
 use super::certificate;
@@ -31,61 +30,8 @@ use super::tls::{certificates, read};
 use super::tls_session::TlsSession;
 use crate::auth::certificate::Certificate;
 use crate::broker::arrival::TlsFacts;
-use crate::limits;
+use crate::config::{CipherSuite as TlsSuite, Curve, TlsServerConfig};
 use crate::time::{Duration, Instant};
-
-/// A `tls {}` block of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsServerOptions {
-    /// `cert_file` and `key_file`, or the pairs of `certs`.
-    pub pairs: Vec<(PathBuf, PathBuf)>,
-    /// `ca_file`: who may sign clients' certificates. Without it the system's authorities.
-    pub ca_file: Option<PathBuf>,
-    /// `verify`, or anything that implies it: a client must show a certificate.
-    pub verify: bool,
-    /// `pinned_certs`, lower-case hexadecimal digits; empty: any.
-    pub pinned_certs: Vec<String>,
-    /// `timeout` of a handshake.
-    pub timeout: Duration,
-    /// `handshake_first`.
-    pub handshake_first: HandshakeFirst,
-    /// `connection_rate_limit`: handshakes in a second; 0: no limit.
-    pub connection_rate_limit: u32,
-    /// `min_version: "1.3"`.
-    pub tls13_only: bool,
-    /// `cipher_suites`, by Go's names; empty: all.
-    pub cipher_suites: Vec<String>,
-    /// `curve_preferences`, by Go's names; empty: all.
-    pub curve_preferences: Vec<String>,
-}
-
-impl Default for TlsServerOptions {
-    fn default() -> Self {
-        Self {
-            pairs: Vec::new(),
-            ca_file: None,
-            verify: false,
-            pinned_certs: Vec::new(),
-            timeout: limits::TLS_TIMEOUT,
-            handshake_first: HandshakeFirst::No,
-            connection_rate_limit: 0,
-            tls13_only: false,
-            cipher_suites: Vec::new(),
-            curve_preferences: Vec::new(),
-        }
-    }
-}
-
-/// Does the handshake come before INFO?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeFirst {
-    /// INFO first.
-    No,
-    /// The handshake first.
-    Yes,
-    /// The handshake first if the client begins it within this time; else INFO.
-    Within(Duration),
-}
 
 /// Makes TLS sessions of one listener.
 #[derive(Clone, Debug)]
@@ -94,7 +40,7 @@ pub struct TlsServer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: Arc<ServerConfig>,
-    options: TlsServerOptions,
+    options: TlsServerConfig,
 }
 
 /// Bounds the handshakes of a listener in a second.
@@ -147,16 +93,16 @@ impl TlsServer {
     ///
     /// # Errors
     /// A text that names the key or the file and what is wrong with it.
-    pub fn new(options: &TlsServerOptions) -> Result<Self, String> {
-        let provider = Arc::new(provider(options)?);
+    pub fn new(options: &TlsServerConfig) -> Result<Self, String> {
+        let provider = Arc::new(provider(options));
         let versions: &[_] = if options.tls13_only {
             &[&rustls::version::TLS13]
         } else {
             &[&rustls::version::TLS13, &rustls::version::TLS12]
         };
         let mut keys = Vec::new();
-        for (cert, key) in &options.pairs {
-            keys.push(pair(&provider, cert, key)?);
+        for files in &options.certificates {
+            keys.push(pair(&provider, &files.cert_file, &files.key_file)?);
         }
         if keys.is_empty() {
             return Err("missing 'cert_file' in TLS configuration".to_owned());
@@ -174,7 +120,7 @@ impl TlsServer {
     }
 
     /// What it was made from.
-    pub fn options(&self) -> &TlsServerOptions {
+    pub fn options(&self) -> &TlsServerConfig {
         &self.0.options
     }
 
@@ -197,7 +143,9 @@ impl TlsServer {
         let pinned = &self.0.options.pinned_certs;
         if !pinned.is_empty() {
             let shown = certificates.first().map(|certificate| &certificate.spki_sha256);
-            if !shown.is_some_and(|shown| pinned.contains(shown)) {
+            let is_pinned =
+                |shown: &String| pinned.iter().any(|pin| certificate::hexadecimal(pin) == *shown);
+            if !shown.is_some_and(is_pinned) {
                 return Err("certificate not pinned".to_owned());
             }
         }
@@ -205,49 +153,53 @@ impl TlsServer {
             version: session.version(),
             cipher: session.cipher(),
             first: false,
+            mapped: self.0.options.verify_and_map,
             certificates,
         })
     }
 }
 
 /// The algorithms the options leave.
-fn provider(options: &TlsServerOptions) -> Result<CryptoProvider, String> {
+fn provider(options: &TlsServerConfig) -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| rank(suite.suite()));
-    if !options.cipher_suites.is_empty() {
+    if let Some(chosen) = &options.cipher_suites {
         // As in Go, TLS 1.3 always offers all of its own.
-        provider.cipher_suites.retain(|suite| {
-            suite.version().version == ProtocolVersion::TLSv1_3
-                || options.cipher_suites.iter().any(|name| name == cipher_name(suite.suite()))
-        });
-        let ours = |name: &String| {
-            ring::ALL_CIPHER_SUITES.iter().any(|suite| name == cipher_name(suite.suite()))
-        };
-        if !options.cipher_suites.iter().any(ours) {
-            let have: Vec<_> =
-                ring::ALL_CIPHER_SUITES.iter().map(|suite| cipher_name(suite.suite())).collect();
-            return Err(format!(
-                "cipher_suites: none of these is available; choose among {}",
-                have.join(", ")
-            ));
+        let all = std::mem::take(&mut provider.cipher_suites);
+        let is_new = |suite: &&SupportedCipherSuite| suite.tls13().is_some();
+        provider.cipher_suites.extend(all.iter().filter(is_new));
+        for name in chosen {
+            let suite = all.iter().find(|suite| suite.suite() == suite_of(*name));
+            provider.cipher_suites.extend(suite);
         }
     }
-    if !options.curve_preferences.is_empty() {
-        let mut groups = Vec::new();
-        for name in &options.curve_preferences {
-            let known = CURVES.iter().find(|(text, _)| text == name);
-            groups.extend(known.and_then(|(_, name)| {
-                provider.kx_groups.iter().copied().find(|group| group.name() == *name)
-            }));
+    if let Some(chosen) = &options.curve_preferences {
+        let all = std::mem::take(&mut provider.kx_groups);
+        for curve in chosen {
+            let group = all.iter().find(|group| group.name() == group_of(*curve));
+            provider.kx_groups.extend(group);
         }
-        if groups.is_empty() {
-            return Err("curve_preferences: none of these is available; choose among X25519, \
-                        CurveP256, CurveP384"
-                .to_owned());
-        }
-        provider.kx_groups = groups;
     }
-    Ok(provider)
+    provider
+}
+
+fn suite_of(suite: TlsSuite) -> CipherSuite {
+    match suite {
+        TlsSuite::EcdsaAes128 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TlsSuite::EcdsaAes256 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TlsSuite::EcdsaChaCha20 => CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        TlsSuite::RsaAes128 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        TlsSuite::RsaAes256 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        TlsSuite::RsaChaCha20 => CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
+}
+
+fn group_of(curve: Curve) -> NamedGroup {
+    match curve {
+        Curve::X25519 => NamedGroup::X25519,
+        Curve::P256 => NamedGroup::secp256r1,
+        Curve::P384 => NamedGroup::secp384r1,
+    }
 }
 
 /// Which cipher suite is preferred: AES-128 is strong enough and the fastest where the
@@ -279,12 +231,6 @@ fn has_aes() -> bool {
     false
 }
 
-const CURVES: [(&str, NamedGroup); 3] = [
-    ("X25519", NamedGroup::X25519),
-    ("CurveP256", NamedGroup::secp256r1),
-    ("CurveP384", NamedGroup::secp384r1),
-];
-
 /// The name of a cipher suite as IANA and Go write it.
 pub(super) fn cipher_name(suite: CipherSuite) -> &'static str {
     match suite {
@@ -307,7 +253,7 @@ fn pair(provider: &CryptoProvider, cert: &Path, key: &Path) -> Result<Arc<Certif
 }
 
 fn verifier(
-    options: &TlsServerOptions,
+    options: &TlsServerConfig,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     if !options.verify {

@@ -7,7 +7,7 @@
 //! - All of what is fed is used up: between calls the session holds at most a piece of one
 //!   record, and no plain bytes.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConnection, Connection, Error, ProtocolVersion, ServerConnection};
@@ -20,6 +20,18 @@ pub struct TlsSession {
     connection: Connection,
     /// The peer said that it is done.
     closed: bool,
+}
+
+/// Reads up to this many bytes leave no large buffer behind.
+const SMALL_BYTES: usize = 4096;
+
+/// A socket that has nothing for now.
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 impl TlsSession {
@@ -73,6 +85,7 @@ impl TlsSession {
     /// # Errors
     /// The peer broke the rules or is not trusted; an alert for it may be waiting.
     pub fn feed(&mut self, mut wire: &[u8], plain: &mut Vec<u8>) -> Result<(), Error> {
+        let is_large = wire.len() > SMALL_BYTES;
         while !wire.is_empty() && !self.closed {
             let before = wire.len();
             let read = self.connection.read_tls(&mut wire);
@@ -98,16 +111,26 @@ impl TlsSession {
                 return Err(Error::General("the record does not fit".to_owned()));
             }
         }
+        if is_large {
+            // Room for the largest record is kept until the next read: one that gives
+            // nothing lets it go.
+            let _ = self.connection.read_tls(&mut Nothing);
+        }
         Ok(())
     }
 
-    /// Takes plain bytes to encrypt; may take fewer, and none during a handshake.
-    pub fn encrypt(&mut self, plain: &[u8]) -> usize {
+    /// Takes two pieces of plain bytes to encrypt together; may take fewer, and none during
+    /// a handshake.
+    pub fn encrypt(&mut self, first: &[u8], second: &[u8]) -> usize {
         if self.connection.is_handshaking() {
             return 0;
         }
         // It writes to memory, and says how much of its bound was left.
-        self.connection.writer().write(plain).unwrap_or(0)
+        let pieces = [IoSlice::new(first), IoSlice::new(second)];
+        let mut writer = self.connection.writer();
+        let result =
+            if first.is_empty() { writer.write(second) } else { writer.write_vectored(&pieces) };
+        result.unwrap_or(0)
     }
 
     /// Tells the peer that nothing more comes.

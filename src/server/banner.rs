@@ -52,6 +52,12 @@ pub fn starting(name: &str, id: &str) -> Vec<String> {
     ]
 }
 
+/// Where WebSocket clients may connect.
+pub fn listening_web(tls: bool, host: &str, port: u16) -> String {
+    let scheme = if tls { "wss" } else { "ws" };
+    format!("Listening for websocket clients on {scheme}://{host}:{port}")
+}
+
 /// Which file is used; `digest` is that of [`crate::config::Loaded`].
 pub fn configuration(path: &Path, digest: &str) -> String {
     format!("Using configuration file: {} ({digest})", path.display())

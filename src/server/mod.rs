@@ -2,6 +2,7 @@
 
 pub mod banner;
 pub mod cli;
+pub mod entrances;
 pub mod http;
 pub mod log;
 pub mod monitoring;

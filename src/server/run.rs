@@ -10,6 +10,7 @@
 //! - A socket is watched for writing exactly while it refused bytes.
 
 mod doors;
+mod web;
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +24,7 @@ use super::http::Pages;
 use super::pace::Pace;
 use super::passwords::Passwords;
 use crate::auth::creds::CREDS_BYTES_MAX;
-use crate::broker::{Broker, Notice, Output};
+use crate::broker::{Broker, CloseReason, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
@@ -36,11 +37,13 @@ use crate::net::poller::{Poller, Ready, Waker, Want};
 use crate::net::signals::{Signal, Signals};
 use crate::net::socket::{Received, Socket};
 use crate::net::tls::TlsClient;
+use crate::net::websocket::deflate::Deflater;
 use crate::store::StoreStats;
 use crate::time::{Duration, Instant, Now};
 
 /// Keys of what is not a connection.
 const LISTENER: u64 = u64::MAX - 1;
+const WEB_LISTENER: u64 = u64::MAX - 3;
 const SIGNALS: u64 = u64::MAX - 2;
 
 /// Connections accepted in one turn, so that a storm of them does not starve the others.
@@ -114,6 +117,7 @@ pub struct Server<P> {
     poller: Poller,
     listener: Option<TcpListener>,
     pages: Option<Pages>,
+    web_listener: Option<TcpListener>,
     signals: Signals,
     dialler: Dialler<Dialling>,
     passwords: Passwords,
@@ -127,6 +131,7 @@ pub struct Server<P> {
     buffer: Vec<u8>,
     /// What TLS makes of it.
     plain: Vec<u8>,
+    deflater: Deflater,
     pace: Pace,
     ready: Vec<Ready>,
     /// Connections that rest, and which receiver each waits for.
@@ -167,6 +172,7 @@ impl<P: Print> Server<P> {
             poller,
             listener: None,
             pages: None,
+            web_listener: None,
             signals,
             passwords: Passwords::new(waker.clone()),
             dialler: Dialler::new(waker),
@@ -176,6 +182,7 @@ impl<P: Print> Server<P> {
             peers: Vec::new(),
             buffer: vec![0; READ_BUFFER_BYTES_MIN],
             plain: Vec::new(),
+            deflater: Deflater::default(),
             pace: Pace::default(),
             ready: Vec::new(),
             resting: Vec::new(),
@@ -269,7 +276,7 @@ impl<P: Print> Server<P> {
                 self.flush_dirty(now);
             }
             match event.key {
-                LISTENER => self.accept(now),
+                LISTENER | WEB_LISTENER => self.accept(now, event.key == WEB_LISTENER),
                 SIGNALS => self.signals(now),
                 key if Pages::owns(key) => self.page_ready(now, event),
                 key => self.peer_ready(now, key, event),
@@ -328,8 +335,8 @@ impl<P: Print> Server<P> {
                     }
                     Output::Notice(notice) => self.print.print(now, &notice),
                     Output::LameDuckOver => self.stopping = true,
-                    Output::Close { conn, flush, .. } => {
-                        self.begin_close(now, conn, flush);
+                    Output::Close { conn, flush, reason } => {
+                        self.begin_close(now, conn, flush, reason);
                     }
                     Output::Dial { remote, dial, credentials } => {
                         let (host, port) = (dial.url.host.clone(), dial.url.port);
@@ -372,9 +379,10 @@ impl<P: Print> Server<P> {
 
     // --- Accepting ---
 
-    fn accept(&mut self, now: Now) {
+    fn accept(&mut self, now: Now, web: bool) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
+            let listener = if web { &self.web_listener } else { &self.listener };
+            let Some(listener) = listener else { return };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match rustix::net::acceptfrom_with(listener, flags) {
                 Ok((fd, address)) => {
@@ -384,7 +392,8 @@ impl<P: Print> Server<P> {
                         .map_or_else(String::new, |address| address.to_string());
                     // Only latency suffers if this fails.
                     let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-                    let entrance = Rc::clone(&self.doors.client);
+                    let entrance =
+                        Rc::clone(if web { &self.doors.web } else { &self.doors.client });
                     let id = self.broker.accept_at(now, &peer, entrance.door());
                     self.add_peer(now, id, fd);
                     if !entrance.is_open() {
@@ -412,10 +421,12 @@ impl<P: Print> Server<P> {
     }
 
     fn watch_listener(&self, read: bool) {
-        if let Some(listener) = &self.listener {
-            let want = Want { read, write: false };
-            // It was registered before, so this cannot fail for want of memory.
-            let _ = self.poller.modify(listener, LISTENER, want);
+        let want = Want { read, write: false };
+        for (listener, key) in [(&self.listener, LISTENER), (&self.web_listener, WEB_LISTENER)] {
+            if let Some(listener) = listener {
+                // It was registered before, so this cannot fail for want of memory.
+                let _ = self.poller.modify(listener, key, want);
+            }
         }
     }
 
@@ -533,6 +544,9 @@ impl<P: Print> Server<P> {
         }
         if peer.opening.is_some() {
             return self.opening_ready(now, id);
+        }
+        if peer.socket.is_web() {
+            return self.web_ready(now, id);
         }
         let closing = peer.close_by.is_some();
         let space = if self.broker.is_tracing() {
@@ -683,7 +697,7 @@ impl<P: Print> Server<P> {
             return;
         }
         let all = pending.len();
-        match peer.socket.send(pending) {
+        match peer.socket.send_messages(pending, &mut self.deflater) {
             Ok(count) => {
                 let blocked = count < all || peer.socket.wants_write();
                 if blocked != peer.want.write {
@@ -703,7 +717,7 @@ impl<P: Print> Server<P> {
 
     // --- Closing ---
 
-    fn begin_close(&mut self, now: Now, id: ConnId, flush: bool) {
+    fn begin_close(&mut self, now: Now, id: ConnId, flush: bool, reason: CloseReason) {
         let Some(Some(peer)) = self.peers.get_mut(id.index as usize) else { return };
         if peer.id != id {
             return;
@@ -713,6 +727,9 @@ impl<P: Print> Server<P> {
         }
         // As long as the peer takes bytes within this time it gets them all.
         peer.opening = None;
+        if let Some(web) = peer.socket.web_mut() {
+            web.close_for(reason);
+        }
         peer.close_by = Some(now.instant + Duration::from_millis(500));
         self.closing.push(id);
         self.flush(now, id);
@@ -772,6 +789,7 @@ impl<P: Print> Server<P> {
                     }
                     self.print.print(now, &Notice::info(text));
                     self.listener = None;
+                    self.web_listener = None;
                     let (grace, duration) = self.lame_duck;
                     self.broker.begin_lame_duck(now, grace, duration);
                 }
@@ -784,6 +802,7 @@ impl<P: Print> Server<P> {
         let now = self.clock.now();
         self.print.print(now, &Notice::info("Initiating Shutdown..."));
         self.listener = None;
+        self.web_listener = None;
         self.broker.close_remotes();
         self.finish_turn(now);
         if let Some(mut store) = self.store.take() {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use super::banner;
 use super::cli::Start;
+use super::entrances;
 use super::log::{Level, Log, LogOptions};
 use super::monitoring;
 use super::run::{Print, Server, StorePort};
@@ -19,9 +20,11 @@ use super::users;
 use crate::auth::Secret;
 use crate::auth::account::{Account, GLOBAL, SYSTEM};
 use crate::auth::nkey::{KeyKind, Seed};
-use crate::broker::options::{Logging, Options, TlsOffer};
+use crate::broker::options::{Logging, Options};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
-use crate::config::{Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval};
+use crate::config::{
+    Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval, WebSocketConfig,
+};
 use crate::id::Rng;
 use crate::jetstream;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
@@ -126,7 +129,12 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     if let Some((_, _, text)) = &pages {
         log.info(now, text);
     }
-    let options = Options { secret, ..options(config, server_id, name.clone(), port) };
+    let mut options = Options { secret, ..options(config, server_id, name.clone(), port) };
+    let web = match bind_web(config) {
+        Ok(web) => web,
+        Err(error) => return Err(Box::new((log, error))),
+    };
+    options.web_socket = web.as_ref().map(|web| entrances::web_offer(web.config, web.port));
     let js = config.jetstream.as_ref().map(|js| jetstream_options(js, &name));
     if let (Some(js), Some(options)) = (&config.jetstream, &js) {
         let memory = options.max_memory.unwrap_or(u64::MAX);
@@ -146,6 +154,14 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
             Err(error) => return Err(Box::new((log, format!("leafnodes.remotes.tls: {error}")))),
         }
     }
+    let entrances = entrances::client(config).and_then(|client| {
+        let web = web.as_ref().map(|web| entrances::web(web.config, config.max_payload));
+        Ok((client, web.transpose()?))
+    });
+    let (client, web_entrance) = match entrances {
+        Ok(entrances) => entrances,
+        Err(error) => return Err(Box::new((log, error))),
+    };
     let broker = Broker::new(options, js, rng.next_u64());
     let server = Server::new(broker, clock, Printer(log), tls, |waker| {
         config.jetstream.as_ref().map(|js| open_store(js, waker)).transpose()
@@ -169,11 +185,22 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         }
         None => Ok(()),
     };
+    server.set_entrance(client);
+    server.set_web_entrance(web_entrance.unwrap_or_default());
     for remote in remotes {
         server.broker().add_remote(clock.now(), remote);
     }
     let result = pages
         .and_then(|()| server.recover())
+        .and_then(|()| match web {
+            None => Ok(()),
+            Some(web) => {
+                let tls = web.config.tls.is_some() && !web.config.no_tls;
+                let text = banner::listening_web(tls, &web.config.host, web.port);
+                server.notice(&Notice::info(text));
+                server.listen_web(web.listener)
+            }
+        })
         .and_then(|()| server.listen(listener))
         .map(|()| {
             server.notice(&Notice::info(banner::listening(&config.host, port)));
@@ -259,9 +286,9 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         ping_max: config.ping_max,
         write_deadline: config.write_deadline,
         headers: !config.no_header_support,
-        tls: TlsOffer::default(),
+        tls: entrances::tls_offer(config),
         web_socket: None,
-        proxy_protocol: false,
+        proxy_protocol: config.proxy_protocol,
         jetstream: config.jetstream.is_some(),
         domain: config.jetstream.as_ref().and_then(|js| js.domain.clone()),
         accounts: accounts(config),
@@ -359,18 +386,35 @@ fn free_disk(directory: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// The WebSocket listener.
+struct Web<'a> {
+    config: &'a WebSocketConfig,
+    listener: TcpListener,
+    port: u16,
+}
+
+fn bind_web(config: &Config) -> Result<Option<Web<'_>>, String> {
+    let Some(config) = &config.websocket else { return Ok(None) };
+    let listener = bind_at(&config.host, config.port)?;
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    Ok(Some(Web { config, listener, port }))
+}
+
 fn bind(config: &Config) -> Result<TcpListener, String> {
-    let port = u16::try_from(config.port.max(0)).unwrap_or(0);
-    let host = config.host.trim_start_matches('[').trim_end_matches(']');
+    bind_at(&config.host, config.port)
+}
+
+fn bind_at(name: &str, port: i32) -> Result<TcpListener, String> {
+    let port = u16::try_from(port.max(0)).unwrap_or(0);
+    let host = name.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
-        .map_err(|error| format!("cannot listen on {}:{port}: {error}", config.host))?
+        .map_err(|error| format!("cannot listen on {name}:{port}: {error}"))?
         .collect();
     TcpListener::bind(&addresses[..]).map_err(|error| {
         format!(
-            "Error listening on port: {}:{port}, {error}; is another server running there? \
-             Change listen, or port and host",
-            config.host
+            "Error listening on port: {name}:{port}, {error}; is another server running there? \
+             Change listen, or port and host"
         )
     })
 }

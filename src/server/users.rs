@@ -20,13 +20,15 @@ pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
         && config.accounts.iter().all(|account| account.name == system)
         && config.users.iter().all(|user| user.account == system)
         && system != GLOBAL;
+    let web = config.websocket.as_ref().and_then(|web| web.tls.as_ref());
+    let maps = [config.tls.as_ref(), web].into_iter().flatten().any(|tls| tls.verify_and_map);
     SignInOptions {
         users: config.users.clone(),
         single,
         token,
         no_auth_user: config.no_auth_user.clone(),
         only_system_users,
-        map_certificates: false,
+        map_certificates: maps,
         trusted_proxies: config.trusted_proxies.iter().filter_map(|key| key.parse().ok()).collect(),
         proxy_required: config.proxy_required,
         strictness: if config.lax_permissions { Strictness::Lax } else { Strictness::Subset },

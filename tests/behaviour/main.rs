@@ -7,6 +7,7 @@
     reason = "only the library keeps its clock in one place; tests wait in real time"
 )]
 
+mod certificates;
 #[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
 mod raw_client;
 #[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
@@ -15,5 +16,8 @@ mod server;
 mod abuse;
 mod bad_input;
 mod memory;
+mod proxy;
 mod slow_consumer;
 mod storage;
+mod tls;
+mod web_socket;

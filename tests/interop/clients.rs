@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::certificates;
 use crate::peers;
 use crate::server::{self, Server};
 use crate::{Test, Trouble};
@@ -21,15 +22,22 @@ const PROGRAM_DEADLINE: Duration = Duration::from_mins(1);
 const CONFIG: &str = "jetstream {\n  store_dir: \"$DIR/store\"\n  max_memory_store: 64MB\n  \
                       max_file_store: 256MB\n}\n";
 
-type Program = fn(url: &str) -> Result<(), Trouble>;
+/// How a client gets to a server.
+struct Way {
+    url: String,
+    /// The authority to trust.
+    ca: Option<PathBuf>,
+}
+
+type Program = fn(way: &Way) -> Result<(), Trouble>;
 
 pub(crate) fn tests() -> Vec<Test> {
     let programs: [(&str, Program); 5] = [
-        ("async_nats", async_nats::run),
+        ("async_nats", |way| async_nats::run(&way.url)),
         ("nats_py", nats_py),
         ("node", node),
         ("go", go),
-        ("nats_cli", cli::run),
+        ("nats_cli", |way| cli::run(&way.url)),
     ];
     let mut tests = Vec::new();
     for (name, program) in programs {
@@ -44,30 +52,77 @@ pub(crate) fn tests() -> Vec<Test> {
             run: Box::new(move || against(&server::sedge_binary(), program)),
         });
     }
+    let secured: [(&str, Program); 3] = [("nats_py", nats_py), ("node", node), ("go", go)];
+    for (name, program) in secured {
+        tests.push(Test {
+            name: format!("clients::{name}::sedge_tls"),
+            run: Box::new(move || over_tls(program)),
+        });
+    }
+    tests.push(Test {
+        name: "clients::node::sedge_web_socket".to_owned(),
+        run: Box::new(|| over_web_socket(node)),
+    });
     tests
 }
 
-fn against(binary: &Path, program: Program) -> Result<(), Trouble> {
-    let server = Server::start(binary, CONFIG).map_err(Trouble::Failed)?;
-    program(&format!("nats://{}", server.address())).map_err(|trouble| match trouble {
+/// All of it under TLS.
+fn over_tls(program: Program) -> Result<(), Trouble> {
+    let Some(directory) = certificates::certificates() else {
+        return Err(Trouble::LeftOut("openssl is not there".to_owned()));
+    };
+    let config = format!("{CONFIG}\n{}", certificates::tls_block(directory.path(), ""));
+    let server = Server::start(&server::sedge_binary(), &config).map_err(Trouble::Failed)?;
+    let ca = Some(directory.path().join("ca.pem"));
+    told(&server, program(&Way { url: format!("tls://{}", server.address()), ca }))
+}
+
+/// All of it in WebSocket frames, compressed.
+fn over_web_socket(program: Program) -> Result<(), Trouble> {
+    let config = format!(
+        "{CONFIG}\nwebsocket {{ listen: \"127.0.0.1:-1\", no_tls: true, compression: true }}"
+    );
+    let server = Server::start(&server::sedge_binary(), &config).map_err(Trouble::Failed)?;
+    let log = server.log();
+    let url = log
+        .lines()
+        .find_map(|line| line.split_once("Listening for websocket clients on "))
+        .map(|(_, url)| url.trim().to_owned())
+        .ok_or_else(|| Trouble::Failed(format!("no WebSocket listener:\n{log}")))?;
+    told(&server, program(&Way { url, ca: None }))
+}
+
+/// Adds what the server said to a failure.
+fn told(server: &Server, result: Result<(), Trouble>) -> Result<(), Trouble> {
+    result.map_err(|trouble| match trouble {
         Trouble::Failed(why) => Trouble::Failed(format!("{why}\nthe server:\n{}", server.log())),
         other => other,
     })
 }
 
-fn nats_py(url: &str) -> Result<(), Trouble> {
+fn against(binary: &Path, program: Program) -> Result<(), Trouble> {
+    let server = Server::start(binary, CONFIG).map_err(Trouble::Failed)?;
+    told(&server, program(&Way { url: format!("nats://{}", server.address()), ca: None }))
+}
+
+fn nats_py(way: &Way) -> Result<(), Trouble> {
     let python = peers::python().map_err(Trouble::LeftOut)?;
-    execute(Command::new(python).arg(script("python/client.py")).arg(url))
+    execute(way, Command::new(python).arg(script("python/client.py")).arg(&way.url))
 }
 
-fn node(url: &str) -> Result<(), Trouble> {
+fn node(way: &Way) -> Result<(), Trouble> {
     let modules = peers::node().map_err(Trouble::LeftOut)?;
-    execute(Command::new("node").arg(script("node/client.cjs")).arg(url).arg(modules))
+    let mut command = Command::new("node");
+    if way.url.starts_with("ws") {
+        // On by default since Node 22.
+        command.arg("--experimental-websocket");
+    }
+    execute(way, command.arg(script("node/client.cjs")).arg(&way.url).arg(modules))
 }
 
-fn go(url: &str) -> Result<(), Trouble> {
+fn go(way: &Way) -> Result<(), Trouble> {
     let program = peers::go_client().map_err(Trouble::LeftOut)?;
-    execute(Command::new(program).arg(url))
+    execute(way, Command::new(program).arg(&way.url))
 }
 
 fn script(name: &str) -> PathBuf {
@@ -75,7 +130,11 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// Runs a program to its end; what it prints says how far it came.
-fn execute(command: &mut Command) -> Result<(), Trouble> {
+fn execute(way: &Way, command: &mut Command) -> Result<(), Trouble> {
+    if let Some(ca) = &way.ca {
+        // One for OpenSSL and Go, one for Node.
+        command.env("SSL_CERT_FILE", ca).env("NODE_EXTRA_CA_CERTS", ca);
+    }
     let output = tempfile::NamedTempFile::new().map_err(failed("no temporary file"))?;
     let (out, err) = (output.reopen(), output.reopen());
     let mut child = command

@@ -22,6 +22,9 @@ mod raw_client;
 #[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
 mod server;
 
+#[path = "../behaviour/certificates.rs"]
+#[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
+mod certificates;
 mod clients;
 mod diff;
 mod normal;

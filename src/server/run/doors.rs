@@ -20,11 +20,14 @@ use crate::limits::HANDSHAKE_SHARE;
 use crate::net::opening::{Entrance, Opening, Step};
 use crate::net::socket::Received;
 use crate::net::tls_server::Rate;
+use crate::net::websocket::WebSocket;
 use crate::time::{Duration, Instant, Now};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
+    /// Of the WebSocket listener.
+    pub(super) web: Rc<Entrance>,
     /// Of the client port. Replaced as a whole: who is on the way in keeps the old one.
     pub(super) client: Rc<Entrance>,
     rate: Rate,
@@ -53,6 +56,11 @@ impl<P: Print> Server<P> {
     /// on their way, are not touched.
     pub fn set_entrance(&mut self, entrance: Entrance) {
         self.doors.client = Rc::new(entrance);
+    }
+
+    /// As [`Self::set_entrance`], for the WebSocket listener.
+    pub fn set_web_entrance(&mut self, entrance: Entrance) {
+        self.doors.web = Rc::new(entrance);
     }
 
     /// A client that has just been accepted goes through `entrance`.
@@ -122,6 +130,19 @@ impl<P: Print> Server<P> {
             }
             Step::StartTls => return self.begin_tls(now, id),
             Step::Inside(arrival) => return self.let_in(now, id, *arrival),
+            Step::Upgraded { answer, agreed, arrival } => {
+                if self.answer(id, &answer)
+                    && let Some(peer) = self.peer_mut(id)
+                {
+                    peer.socket.start_web_socket(WebSocket::new(agreed));
+                    return self.let_in(now, id, *arrival);
+                }
+                return self.drop_peer(now, id);
+            }
+            Step::Answer { answer, why } => {
+                self.answer(id, &answer);
+                return self.broker.refuse(now, id, &Refusal::WebSocket(why));
+            }
             Step::Refuse(Refusal::Gone) => return self.drop_peer(now, id),
             Step::Refuse(refusal) => return self.broker.refuse(now, id, &refusal),
         }
@@ -134,6 +155,14 @@ impl<P: Print> Server<P> {
         }
     }
 
+    /// Sends an HTTP answer. On a socket that was never written to it always fits.
+    fn answer(&mut self, id: ConnId, answer: &str) -> bool {
+        self.peer_mut(id).is_some_and(|peer| {
+            let sent = peer.socket.send(answer.as_bytes());
+            sent.is_ok_and(|count| count == answer.len())
+        })
+    }
+
     fn begin_tls(&mut self, now: Now, id: ConnId) {
         // What was to be said in the clear.
         self.flush(now, id);
@@ -143,7 +172,8 @@ impl<P: Print> Server<P> {
         };
         let Some(opening) = &mut peer.opening else { return };
         let Some(tls) = opening.tls() else { return };
-        if !self.doors.rate.may_begin(now.instant, tls.options().connection_rate_limit) {
+        if !self.doors.rate.may_begin(now.instant, tls.options().connection_rate_limit.unwrap_or(0))
+        {
             return self.broker.refuse(now, id, &Refusal::RateLimit);
         }
         let session = match tls.session() {
@@ -169,6 +199,7 @@ impl<P: Print> Server<P> {
         let held = opening.take_held();
         if !held.is_empty() {
             self.broker.receive(now, id, &held);
+            self.heard(now, id, held.len());
         }
         // The end of the handshake may not have fitted the socket.
         self.flush(now, id);

@@ -11,7 +11,7 @@ const { createRequire } = require("node:module");
 
 const [url, folder] = process.argv.slice(2);
 const load = createRequire(path.join(path.resolve(folder), "package.json"));
-const { connect, headers, RequestError } = load("@nats-io/transport-node");
+const { connect, wsconnect, headers, RequestError } = load("@nats-io/transport-node");
 const { AckPolicy, jetstream, jetstreamManager } = load("@nats-io/jetstream");
 const { Kvm } = load("@nats-io/kv");
 
@@ -127,7 +127,9 @@ async function bucket(nc) {
 }
 
 async function main() {
-  const nc = await connect({ servers: url, reconnect: false });
+  const open = url.startsWith("ws") ? wsconnect : connect;
+  const tls = url.startsWith("tls") ? {} : undefined;
+  const nc = await open({ servers: url, reconnect: false, tls });
   for (const step of [publishSubscribe, request, queueGroup, streamAndConsumers, bucket]) {
     await step(nc);
     console.log("done:", step.name);

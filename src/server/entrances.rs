@@ -1,0 +1,94 @@
+//! From the configuration to what clients go through on their way in.
+//!
+//! Owns what of `tls`, `websocket` and `proxy_protocol` the listeners and INFO get. Does not
+//! own reading the keys (`config`) nor the ways in themselves ([`crate::net::opening`]).
+
+use super::run::{Print, Server};
+use crate::broker::options::{TlsOffer, WebSocketOffer};
+use crate::config::{Config, WebSocketConfig};
+use crate::net::opening::Entrance;
+use crate::net::tls_server::TlsServer;
+use crate::net::websocket::upgrade::{Origin, UpgradeOptions};
+
+/// The client port's.
+///
+/// # Errors
+/// A text that names the key or the file and what is wrong with it.
+pub fn client(config: &Config) -> Result<Entrance, String> {
+    let tls = config.tls.as_ref().map(TlsServer::new).transpose();
+    Ok(Entrance {
+        proxy: config.proxy_protocol,
+        tls: tls.map_err(|error| format!("tls: {error}"))?,
+        allow_non_tls: config.allow_non_tls,
+        ..Entrance::default()
+    })
+}
+
+/// The WebSocket listener's.
+///
+/// # Errors
+/// As [`client`].
+pub fn web(web: &WebSocketConfig, max_payload: u32) -> Result<Entrance, String> {
+    let tls = web.tls.as_ref().filter(|_| !web.no_tls).map(TlsServer::new).transpose();
+    let tls = tls.map_err(|error| format!("websocket.tls: {error}"))?;
+    let mut allowed_origins = Vec::new();
+    for text in &web.allowed_origins {
+        let origin = Origin::parse(text).ok_or_else(|| {
+            format!("websocket.allowed_origins: {text:?} is not http:// or https:// and a host")
+        })?;
+        allowed_origins.push(origin);
+    }
+    let options = UpgradeOptions {
+        tls: tls.is_some(),
+        same_origin: web.same_origin,
+        allowed_origins,
+        compression: web.compression,
+        jwt_cookie: web.jwt_cookie.clone(),
+        user_cookie: web.user_cookie.clone(),
+        pass_cookie: web.pass_cookie.clone(),
+        token_cookie: web.token_cookie.clone(),
+        headers: web.headers.clone(),
+        // A message of ours, its operation and a few more.
+        message_bytes_max: usize::try_from(max_payload)
+            .unwrap_or(usize::MAX)
+            .saturating_add(65_536),
+    };
+    Ok(Entrance {
+        tls,
+        web_socket: Some(options),
+        upgrade_timeout: web.handshake_timeout,
+        ..Entrance::default()
+    })
+}
+
+/// Reads all certificates anew, for those who connect from now on. Whoever is connected, or
+/// on the way, is not touched; after an error nobody is.
+///
+/// # Errors
+/// As [`client`].
+pub fn reload<P: Print>(server: &mut Server<P>, config: &Config) -> Result<(), String> {
+    let client = client(config)?;
+    let web = config.websocket.as_ref().map(|listener| web(listener, config.max_payload));
+    let web = web.transpose()?;
+    server.set_entrance(client);
+    server.set_web_entrance(web.unwrap_or_default());
+    Ok(())
+}
+
+/// What INFO says of TLS on the client port.
+pub fn tls_offer(config: &Config) -> TlsOffer {
+    let Some(tls) = &config.tls else { return TlsOffer::default() };
+    let available = config.allow_non_tls;
+    TlsOffer { required: !available, verify: tls.verify, available }
+}
+
+/// What INFO says of the WebSocket listener, which got `port`.
+pub fn web_offer(web: &WebSocketConfig, port: u16) -> WebSocketOffer {
+    WebSocketOffer {
+        host: web.host.clone(),
+        port,
+        tls: web.tls.is_some() && !web.no_tls,
+        ping_interval: web.ping_interval,
+        auth_timeout: web.auth_timeout,
+    }
+}
