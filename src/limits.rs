@@ -116,6 +116,12 @@ pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const UPGRADE_BYTES_MAX: usize = 16 * 1024;
 /// Its header fields. Over it: status 431.
 pub const UPGRADE_HEADERS_MAX: usize = 64;
+/// Requests to the server's own services (`$SYS.REQ.…`) that wait. More get no answer.
+pub const SYSTEM_REQUESTS_MAX: usize = 256;
+/// Of these answered in one turn: some take as long as a page of connections.
+pub const SYSTEM_REQUESTS_PER_TURN: usize = 16;
+/// Payload of such a request, in bytes. Over it there is no answer.
+pub const SYSTEM_REQUEST_BYTES_MAX: usize = 4096;
 
 // --- Leaf nodes ---
 

@@ -67,6 +67,8 @@ pub enum CloseReason {
     SlowConsumerWriteDeadline,
     /// Reading or writing failed, or the peer went away.
     ReadError,
+    /// An operator wanted it gone.
+    Kicked,
     /// The server stops.
     ServerShutdown,
     /// A leaf link's own end: its remote says why in a notice of its own.
@@ -95,6 +97,7 @@ impl CloseReason {
             Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
             Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
             Self::ReadError => "Read Error",
+            Self::Kicked => "Kicked",
             Self::ServerShutdown => "Server Shutdown",
             Self::LeafLink => "Leaf Link Closed",
         }
@@ -311,4 +314,6 @@ pub(super) enum Receiver {
     Service(u32),
     /// Answers to other accounts.
     Responses,
+    /// One of the server's own services.
+    System,
 }

@@ -25,6 +25,7 @@ use super::interest::SubId;
 use super::leaf::LeafHits;
 use super::options::Options;
 use super::outbox::Pool;
+use super::system::SystemRequest;
 use super::trace::Trace;
 use super::view::Past;
 use crate::id::{AccountId, ConnId, Rng};
@@ -130,6 +131,8 @@ pub(super) struct Core {
     /// What parked connections sent ahead, all together.
     pub(super) parked_bytes: usize,
     pub(super) past: Past,
+    /// For the server's own services.
+    pub(super) requests: VecDeque<SystemRequest>,
     pub(super) trace: Trace,
 }
 
@@ -168,6 +171,7 @@ impl Core {
             scratch: Vec::new(),
             parked_bytes: 0,
             past: Past::default(),
+            requests: VecDeque::new(),
         }
     }
 
@@ -342,6 +346,8 @@ impl Core {
             Receiver::Leaf { conn } => Some(conn),
             _ => None,
         };
+        // The server answers for itself: a hub does not hear of that.
+        let own = receiver == Receiver::System;
         let sub = Sub { account, subject: subject.into(), queue: queue.into(), receiver };
         let id = SubId(u32::try_from(self.subs.insert(sub)).unwrap_or(u32::MAX));
         if let Some(account) = self.account_mut(account) {
@@ -349,7 +355,9 @@ impl Core {
             account.subs += 1;
         }
         self.note_change(account, subject);
-        self.leaf_interest_changed(account, subject, queue, from_leaf, true);
+        if !own {
+            self.leaf_interest_changed(account, subject, queue, from_leaf, true);
+        }
         let imports = self.account(account).is_some_and(AccountState::imports_streams);
         if imports {
             self.add_shadows(id);
@@ -527,6 +535,11 @@ impl Core {
                 self.cross.hits.push(Hit::Response);
                 false
             }
+            Receiver::System => {
+                let account = sub.account;
+                self.note_request(account, origin, msg);
+                true
+            }
             Receiver::Client { conn: index, sid, delivered, max } => {
                 let index = *index;
                 if matches!(origin, Origin::Client { conn, echo: false } if conn == index) {
@@ -623,7 +636,8 @@ impl Core {
                 Receiver::Js(_)
                 | Receiver::Shadow { .. }
                 | Receiver::Service(_)
-                | Receiver::Responses,
+                | Receiver::Responses
+                | Receiver::System,
             )
             | None => false,
         };

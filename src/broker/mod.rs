@@ -30,6 +30,7 @@ pub mod connect;
 pub mod interest;
 pub mod options;
 pub mod outbox;
+pub mod system;
 pub mod view;
 
 mod client;
@@ -203,6 +204,7 @@ impl Broker {
         let options = ::core::mem::take(&mut core.options);
         let problems = core.begin_imports(&options);
         core.options = options;
+        core.begin_services();
         for text in problems {
             core.outputs.push_back(Output::Notice(Notice::error(text)));
         }
@@ -616,7 +618,8 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let conns = self.core.timers.peek().map(|Reverse((at, _))| *at);
         let js = self.js.iter().filter_map(|(_, js)| js.poll_timeout()).min();
-        let waiting = (!self.core.deferred.is_empty()).then(Instant::default);
+        let waiting = !self.core.deferred.is_empty() || !self.core.requests.is_empty();
+        let waiting = waiting.then(Instant::default);
         [
             conns,
             js,

@@ -252,7 +252,8 @@ impl Core {
             Receiver::Js(_)
             | Receiver::Shadow { .. }
             | Receiver::Service(_)
-            | Receiver::Responses => return,
+            | Receiver::Responses
+            | Receiver::System => return,
         };
         let mut text = format!("{} - <-> [DELSUB {what}", self.conn_name(conn));
         if matches!(sub.receiver, Receiver::Leaf { .. }) && !sub.queue.is_empty() {

@@ -532,6 +532,11 @@ impl Broker {
             .collect()
     }
 
+    /// Its name; empty if there is no such account.
+    pub fn account_name(&self, account: AccountId) -> &str {
+        self.core.account(account).map_or("", |state| &state.name)
+    }
+
     /// Is there an account of this name?
     pub fn has_account(&self, name: &str) -> bool {
         self.core.account_named(name).is_some()
@@ -586,7 +591,8 @@ impl Broker {
             Receiver::Js(_)
             | Receiver::Shadow { .. }
             | Receiver::Service(_)
-            | Receiver::Responses => {}
+            | Receiver::Responses
+            | Receiver::System => {}
         }
         view
     }

@@ -81,9 +81,9 @@ impl JetStream {
         self.consumer_count(stream.id)
     }
 
-    /// A stream's configuration as the API shows it, JSON.
+    /// A stream's configuration, JSON.
     pub(crate) fn config_json(&self, stream: &Stream) -> Vec<u8> {
-        serde_json::to_vec(&stream.config.shown(&self.options)).unwrap_or_default()
+        serde_json::to_vec(&stream.config).unwrap_or_default()
     }
 
     /// Is there a stream of this name?

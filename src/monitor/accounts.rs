@@ -28,7 +28,7 @@ pub(super) fn accountz(json: &mut Json, scene: Scene<'_>, query: &Query) -> Resu
     Ok(())
 }
 
-fn detail(json: &mut Json, scene: Scene<'_>, view: &AccountView<'_>) {
+pub(super) fn detail(json: &mut Json, scene: Scene<'_>, view: &AccountView<'_>) {
     json.text("account_name", view.stats.name);
     json.time("update_time", scene.now.wall);
     json.flag_some("is_system", view.is_system);

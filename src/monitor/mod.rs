@@ -11,6 +11,7 @@
 //! | `json` | the writer |
 //! | `varz`, `connz`, `subsz`, `accounts`, `jsz`, `leafz`, `healthz` | one page each |
 //! | `metrics` | Prometheus |
+//! | `system` | the answers of `$SYS` services |
 //! | `process` | memory and processor time |
 //!
 //! # Invariants
@@ -31,6 +32,7 @@ mod metrics;
 mod process;
 mod query;
 mod subsz;
+mod system;
 mod varz;
 
 use std::fmt::Write as _;
@@ -42,6 +44,7 @@ use crate::time::{Duration, Now, Timestamp};
 use http::{Kind, Request, Response};
 pub use json::{Json, indented};
 pub use query::{BadQuery, Query};
+pub use system::Answer;
 
 /// One page, in bytes, before it is laid out. Over it: 413, with the advice to use `limit`.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -221,12 +224,19 @@ pub struct Monitor {
     pub settings: Settings,
     processor: process::Processor,
     requests: [u64; PATHS.len()],
+    /// Answers of services so far.
+    answers: u64,
 }
 
 impl Monitor {
     /// Pages that show `settings`.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, processor: process::Processor::default(), requests: [0; PATHS.len()] }
+        Self {
+            settings,
+            processor: process::Processor::default(),
+            requests: [0; PATHS.len()],
+            answers: 0,
+        }
     }
 
     /// Answers a request of the monitoring port.

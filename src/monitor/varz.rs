@@ -200,7 +200,7 @@ pub(super) fn jetstream_limits(json: &mut Json, js: &JetStream) {
     json.number_some("max_duplicate_window", limits.duplicate_window.map_or(0, nanos));
 }
 
-fn by_kind(json: &mut Json, key: &str, numbers: ByKind) {
+pub(super) fn by_kind(json: &mut Json, key: &str, numbers: ByKind) {
     json.open_at(key);
     json.number("clients", numbers.clients);
     json.number("routes", 0);

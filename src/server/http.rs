@@ -48,19 +48,17 @@ struct Visitor {
 pub struct Pages {
     listener: TcpListener,
     visitors: Slab<Visitor>,
-    /// What the pages say.
-    pub monitor: Monitor,
 }
 
 impl Pages {
-    /// Serves `monitor` on `listener`.
+    /// Serves pages on `listener`.
     ///
     /// # Errors
     /// When the listener cannot be watched.
-    pub fn new(listener: TcpListener, monitor: Monitor, poller: &Poller) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, poller: &Poller) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         poller.add(&listener, LISTENER, Want::READ)?;
-        Ok(Self { listener, visitors: Slab::new(), monitor })
+        Ok(Self { listener, visitors: Slab::new() })
     }
 
     /// Is this a key of ours?
@@ -79,12 +77,18 @@ impl Pages {
     }
 
     /// A descriptor of ours is ready.
-    pub fn ready(&mut self, scene: Scene<'_>, event: Ready, poller: &Poller) {
+    pub fn ready(
+        &mut self,
+        monitor: &mut Monitor,
+        scene: Scene<'_>,
+        event: Ready,
+        poller: &Poller,
+    ) {
         if event.key == LISTENER {
             return self.accept(scene.now, poller);
         }
         let Ok(index) = usize::try_from(event.key & 0xffff_ffff) else { return };
-        let keep = self.turn(scene, index, event);
+        let keep = self.turn(monitor, scene, index, event);
         let Some(visitor) = self.visitors.get_mut(index) else { return };
         if !keep || visitor.exchange.is_done() {
             self.visitors.remove(index);
@@ -103,7 +107,13 @@ impl Pages {
     }
 
     /// Says whether the connection goes on.
-    fn turn(&mut self, scene: Scene<'_>, index: usize, event: Ready) -> bool {
+    fn turn(
+        &mut self,
+        monitor: &mut Monitor,
+        scene: Scene<'_>,
+        index: usize,
+        event: Ready,
+    ) -> bool {
         let now = scene.now.instant;
         let backlog: usize = self.visitors.iter().map(|(_, other)| other.exchange.backlog()).sum();
         let Some(visitor) = self.visitors.get_mut(index) else { return false };
@@ -131,7 +141,7 @@ impl Pages {
             let response = if backlog > BACKLOG_BYTES_MAX {
                 Response::text(503, "too many answers wait to be read")
             } else {
-                self.monitor.respond(scene, &request)
+                monitor.respond(scene, &request)
             };
             visitor.exchange.respond(now, response);
         }

@@ -29,7 +29,7 @@ use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
 use crate::limits::{self, READ_BUFFER_BYTES, READ_BUFFER_BYTES_MIN};
-use crate::monitor::{Monitor, Scene};
+use crate::monitor::{Monitor, Scene, Settings};
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
 use crate::net::opening::Opening;
@@ -118,6 +118,7 @@ pub struct Server<P> {
     listener: Option<TcpListener>,
     pages: Option<Pages>,
     web_listener: Option<TcpListener>,
+    monitor: Monitor,
     signals: Signals,
     dialler: Dialler<Dialling>,
     passwords: Passwords,
@@ -173,6 +174,7 @@ impl<P: Print> Server<P> {
             listener: None,
             pages: None,
             web_listener: None,
+            monitor: Monitor::new(Settings::default()),
             signals,
             passwords: Passwords::new(waker.clone()),
             dialler: Dialler::new(waker),
@@ -215,16 +217,37 @@ impl<P: Print> Server<P> {
     ///
     /// # Errors
     /// When the socket cannot be watched.
-    pub fn serve_pages(&mut self, listener: TcpListener, monitor: Monitor) -> io::Result<()> {
-        self.pages = Some(Pages::new(listener, monitor, &self.poller)?);
+    pub fn serve_pages(&mut self, listener: TcpListener) -> io::Result<()> {
+        self.pages = Some(Pages::new(listener, &self.poller)?);
         Ok(())
+    }
+
+    /// What the pages show of the configuration.
+    pub fn set_monitor(&mut self, settings: Settings) {
+        self.monitor = Monitor::new(settings);
+    }
+
+    /// Answers requests to the server's own services, a few a turn.
+    fn answer_requests(&mut self, now: Now) {
+        for _ in 0..limits::SYSTEM_REQUESTS_PER_TURN {
+            let Some(request) = self.broker.poll_request() else { return };
+            let store = self.store.as_ref().map(|store| store.stats());
+            let scene = Scene { now, broker: &self.broker, store };
+            let answer = self.monitor.answer(scene, &request);
+            if let Some(payload) = answer.payload {
+                self.broker.answer(now, &request, &payload);
+            }
+            if let Some(cid) = answer.kick {
+                self.broker.kick(now, cid);
+            }
+        }
     }
 
     fn page_ready(&mut self, now: Now, event: Ready) {
         let store = self.store.as_ref().map(|store| store.stats());
         let scene = Scene { now, broker: &self.broker, store };
         if let Some(pages) = &mut self.pages {
-            pages.ready(scene, event, &self.poller);
+            pages.ready(&mut self.monitor, scene, event, &self.poller);
         }
     }
 
@@ -322,6 +345,7 @@ impl<P: Print> Server<P> {
 
     /// Carries out what the broker asks for, and writes.
     fn finish_turn(&mut self, now: Now) {
+        self.answer_requests(now);
         self.broker.end_turn(now);
         loop {
             let mut idle = true;

@@ -29,7 +29,6 @@ use crate::id::Rng;
 use crate::jetstream;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::{LeafUrl, Login, RemoteOptions};
-use crate::monitor::Monitor;
 use crate::net::clock::Clock;
 use crate::net::poller::Waker;
 use crate::net::tls::TlsClient;
@@ -177,16 +176,16 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         }
     };
     server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
-    let pages = match pages {
-        Some((listener, http_port, _)) => {
-            let mut settings = monitoring::settings(&start.loaded, port, now, now);
-            settings.http_port = http_port;
-            server.serve_pages(listener, Monitor::new(settings))
-        }
-        None => Ok(()),
+    let mut settings = monitoring::settings(&start.loaded, port, now, now);
+    let (listener_of_pages, http_port) = match pages {
+        Some((listener, port, _)) => (Some(listener), port),
+        None => (None, 0),
     };
     server.set_entrance(client);
     server.set_web_entrance(web_entrance.unwrap_or_default());
+    settings.http_port = http_port;
+    server.set_monitor(settings);
+    let pages = listener_of_pages.map_or(Ok(()), |listener| server.serve_pages(listener));
     for remote in remotes {
         server.broker().add_remote(clock.now(), remote);
     }

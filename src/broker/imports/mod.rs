@@ -230,7 +230,7 @@ impl Core {
         let Some(sub) = self.subs.get(id.0 as usize) else { return };
         if matches!(
             sub.receiver,
-            Receiver::Shadow { .. } | Receiver::Service(_) | Receiver::Responses
+            Receiver::Shadow { .. } | Receiver::Service(_) | Receiver::Responses | Receiver::System
         ) {
             return;
         }

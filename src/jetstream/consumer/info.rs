@@ -283,7 +283,7 @@ impl JetStream {
             self.consumers.get(**id).is_some_and(|found| found.config.is_hidden() == hidden)
         });
         ids.filter_map(|id| {
-            let mut info = self.consumer_info(now, *id, true)?;
+            let mut info = self.consumer_info(now, *id, false)?;
             if !config {
                 info.config = None;
             }
