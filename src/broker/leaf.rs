@@ -97,6 +97,16 @@ impl Leaf {
         self.subs.take()
     }
 
+    /// The place of its remote.
+    pub(super) fn uplink(&self) -> usize {
+        self.uplink
+    }
+
+    /// It ends because we want it to; the remote need not know.
+    pub(super) fn give_up(&mut self) {
+        self.lost = true;
+    }
+
     /// How many there are.
     pub(super) fn subs_len(&self) -> usize {
         self.subs.len()
@@ -276,6 +286,13 @@ impl Broker {
         }
         self.with_solicitor(id.index, |solicitor, link| solicitor.handle_tls(now, result, link));
         self.drain_leaf(now, id.index);
+    }
+
+    /// No more dialling of this remote.
+    pub(super) fn close_remote(&mut self, remote: usize) {
+        if let Some(uplink) = self.uplinks.get_mut(remote) {
+            uplink.remote.close();
+        }
     }
 
     /// No more dialling: the server stops.

@@ -42,6 +42,7 @@ mod lame_duck;
 mod latency;
 mod leaf;
 mod mapping;
+mod reload;
 mod request_info;
 mod short;
 mod sign_in;
@@ -428,7 +429,7 @@ impl Broker {
     /// a short time at most, so that one slow receiver never stops a publisher.
     pub fn stall(&self) -> Option<(ConnId, Duration)> {
         let (waiting, receiver) = self.core.pressure;
-        if waiting < STALL_BYTES {
+        if waiting < STALL_BYTES || self.core.options.no_fast_producer_stall {
             None
         } else if waiting < self.core.options.max_pending / 4 * 3 {
             Some((receiver, Duration::from_micros(500)))
@@ -654,6 +655,8 @@ impl Broker {
     }
 
     fn conn_timeout(&mut self, now: Now, at: Instant, id: ConnId) {
+        let options = &self.core.options;
+        let (retry, another) = (options.write_retry, now.instant + options.write_deadline);
         let Some(conn) = self.core.conn_mut(id.index) else { return };
         if conn.id != id || conn.timer_at != Some(at) {
             return;
@@ -663,7 +666,11 @@ impl Broker {
             return;
         }
         if conn.deadline() <= now.instant {
-            if conn.write_by.is_some_and(|at| at <= now.instant) {
+            let late = conn.write_by.is_some_and(|at| at <= now.instant);
+            let is_client = matches!(conn.kind, Kind::Client(_));
+            if late && is_client && retry {
+                conn.write_by = Some(another);
+            } else if late {
                 self.core.close(id.index, CloseReason::SlowConsumerWriteDeadline, false);
                 return;
             }

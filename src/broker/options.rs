@@ -66,6 +66,10 @@ pub struct Options {
     pub auth_timeout: Duration,
     /// Which lines about connections are wanted.
     pub logging: Logging,
+    /// Publishers are not held back for slow receivers.
+    pub no_fast_producer_stall: bool,
+    /// A client that takes nothing for `write_deadline` is given another one.
+    pub write_retry: bool,
 }
 
 /// Which lines about connections are wanted, beyond mistakes. All are off by default.
@@ -111,6 +115,8 @@ impl Default for Options {
             max_closed_clients: limits::CLOSED_CLIENTS_MAX,
             auth_timeout: Duration::from_secs(2),
             logging: Logging::default(),
+            no_fast_producer_stall: false,
+            write_retry: false,
         }
     }
 }

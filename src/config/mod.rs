@@ -27,6 +27,7 @@ mod mistake;
 mod parser;
 mod permissions;
 mod read;
+pub mod reload;
 mod remotes;
 #[cfg(test)]
 mod tests;

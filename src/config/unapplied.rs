@@ -24,10 +24,6 @@ impl Config {
             ),
             ("websocket.no_auth_user", web.is_some_and(|web| web.no_auth_user.is_some())),
             ("https, https_port", self.monitor.https_port.is_some()),
-            ("trace_headers", self.trace_headers),
-            ("log_size_limit", self.log_size_limit.is_some()),
-            ("syslog", self.syslog),
-            ("remote_syslog", self.remote_syslog.is_some()),
             ("default_js_domain", !self.default_js_domain.is_empty()),
             ("an account other than $G as that of a leaf remote", account),
         ]

@@ -15,7 +15,8 @@
 //! Source: `nats-server --help` and the exit codes of nats-server 2.15.
 
 use crate::config::{
-    Authorization, Config, JetStreamConfig, Loaded, Mistake, Mistakes, Place, Secret, Surroundings,
+    Authorization, CertificateFiles, Config, JetStreamConfig, Loaded, Mistake, Mistakes, Place,
+    Secret, Surroundings,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::{OsStr, OsString};
@@ -43,7 +44,7 @@ pub enum Command {
 }
 
 /// A server to start: its configuration, and what made it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// The file and the flags together.
     pub loaded: Loaded,
@@ -162,7 +163,6 @@ struct Flags {
     config: Option<PathBuf>,
     host: Option<String>,
     port: Option<i32>,
-    http_port: Option<i32>,
     server_name: Option<String>,
     client_advertise: Option<String>,
     log_file: Option<PathBuf>,
@@ -178,6 +178,17 @@ struct Flags {
     user: Option<String>,
     password: Option<Secret>,
     token: Option<Secret>,
+    http_port: Option<i32>,
+    https_port: Option<i32>,
+    syslog: Option<bool>,
+    remote_syslog: Option<String>,
+    log_size_limit: Option<u64>,
+    max_traced_msg_len: Option<u64>,
+    tls: Option<bool>,
+    tls_verify: Option<bool>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
 }
 
 /// What a flag does.
@@ -191,7 +202,6 @@ enum Flag {
     Config,
     Host,
     Port,
-    HttpPort,
     ServerName,
     ClientAdvertise,
     LogFile,
@@ -209,20 +219,27 @@ enum Flag {
     User,
     Password,
     Token,
+    HttpPort,
+    HttpsPort,
+    Syslog,
+    RemoteSyslog,
+    LogSizeLimit,
+    MaxTracedMsgLen,
+    Tls,
+    TlsVerify,
+    TlsCert,
+    TlsKey,
+    TlsCa,
     /// Accepted without effect.
     IgnoredBoolean,
     /// Accepted without effect, with a value.
     Ignored,
-    /// nats-server has it, we do not: without or with a value, and what to do instead.
-    NotYetBoolean(&'static str),
+    /// nats-server has it, we do not: what to do instead.
     NotYet(&'static str),
 }
 
-const NO_TLS: &str = "clients connect without TLS so far";
-const NO_MONITOR: &str = "the monitoring port has no TLS so far; use -m";
 const NO_CLUSTER: &str =
     "connect to a nats-server cluster with a leaf uplink (leafnodes { remotes } in the file)";
-const NO_ROTATION: &str = "rotate with logrotate and --signal reopen";
 
 const FLAGS: &[(&[&str], Flag)] = &[
     (&["t"], Flag::Test),
@@ -250,19 +267,19 @@ const FLAGS: &[(&[&str], Flag)] = &[
     (&["user"], Flag::User),
     (&["pass"], Flag::Password),
     (&["auth"], Flag::Token),
-    (&["max_traced_msg_len"], Flag::Ignored),
+    (&["m", "http_port"], Flag::HttpPort),
+    (&["ms", "https_port"], Flag::HttpsPort),
+    (&["s", "syslog"], Flag::Syslog),
+    (&["r", "remote_syslog"], Flag::RemoteSyslog),
+    (&["log_size_limit"], Flag::LogSizeLimit),
+    (&["max_traced_msg_len"], Flag::MaxTracedMsgLen),
+    (&["tls"], Flag::Tls),
+    (&["tlsverify"], Flag::TlsVerify),
+    (&["tlscert"], Flag::TlsCert),
+    (&["tlskey"], Flag::TlsKey),
+    (&["tlscacert"], Flag::TlsCa),
     (&["no_advertise"], Flag::IgnoredBoolean),
     (&["connect_retries"], Flag::Ignored),
-    (&["m", "http_port"], Flag::HttpPort),
-    (&["ms", "https_port"], Flag::NotYet(NO_MONITOR)),
-    (&["s", "syslog"], Flag::NotYetBoolean("let the service manager forward stderr")),
-    (&["r", "remote_syslog"], Flag::NotYet("let the service manager forward stderr")),
-    (&["log_size_limit"], Flag::NotYet(NO_ROTATION)),
-    (&["tls"], Flag::NotYetBoolean(NO_TLS)),
-    (&["tlsverify"], Flag::NotYetBoolean(NO_TLS)),
-    (&["tlscert"], Flag::NotYet(NO_TLS)),
-    (&["tlskey"], Flag::NotYet(NO_TLS)),
-    (&["tlscacert"], Flag::NotYet(NO_TLS)),
     (&["routes"], Flag::NotYet(NO_CLUSTER)),
     (&["cluster"], Flag::NotYet(NO_CLUSTER)),
     (&["cluster_name"], Flag::NotYet(NO_CLUSTER)),
@@ -286,13 +303,14 @@ impl Flag {
             | Self::DebugTrace
             | Self::DebugTraceVerbose
             | Self::JetStream
-            | Self::IgnoredBoolean
-            | Self::NotYetBoolean(_) => true,
+            | Self::Syslog
+            | Self::Tls
+            | Self::TlsVerify
+            | Self::IgnoredBoolean => true,
             Self::Signal
             | Self::Config
             | Self::Host
             | Self::Port
-            | Self::HttpPort
             | Self::ServerName
             | Self::ClientAdvertise
             | Self::LogFile
@@ -302,6 +320,14 @@ impl Flag {
             | Self::User
             | Self::Password
             | Self::Token
+            | Self::HttpPort
+            | Self::HttpsPort
+            | Self::RemoteSyslog
+            | Self::LogSizeLimit
+            | Self::MaxTracedMsgLen
+            | Self::TlsCert
+            | Self::TlsKey
+            | Self::TlsCa
             | Self::Ignored
             | Self::NotYet(_) => false,
         }
@@ -346,7 +372,7 @@ impl Flags {
             if flag.is_boolean() {
                 let value = value.as_deref().map_or(Ok(true), boolean);
                 match value {
-                    Ok(value) => flags.switch(*flag, &name, value, &mut mistakes),
+                    Ok(value) => flags.switch(*flag, value),
                     Err(text) => mistakes
                         .push(format!("invalid boolean value \"{text}\" for -{name}: parse error")),
                 }
@@ -370,7 +396,7 @@ impl Flags {
         }
     }
 
-    fn switch(&mut self, flag: Flag, name: &str, on: bool, mistakes: &mut Vec<String>) {
+    fn switch(&mut self, flag: Flag, on: bool) {
         match flag {
             Flag::Test if on => self.act(Action::Test),
             Flag::Help if on => self.act(Action::Help),
@@ -386,7 +412,9 @@ impl Flags {
                 (self.debug, self.trace_verbose) = (Some(on), Some(on));
             }
             Flag::JetStream => self.jetstream = Some(on),
-            Flag::NotYetBoolean(instead) if on => mistakes.push(not_yet(name, instead)),
+            Flag::Syslog => self.syslog = Some(on),
+            Flag::Tls => self.tls = Some(on),
+            Flag::TlsVerify => self.tls_verify = Some(on),
             // Switched off, or without effect. Flags with a value do not come here.
             _ => {}
         }
@@ -408,6 +436,9 @@ impl Flags {
             Flag::PidFile => self.pid_file = path(value),
             Flag::PortsFileDir => self.ports_file_dir = path(value),
             Flag::StoreDir => self.store_dir = path(value),
+            Flag::TlsCert => self.tls_cert = path(value),
+            Flag::TlsKey => self.tls_key = path(value),
+            Flag::TlsCa => self.tls_ca = path(value),
             Flag::NotYet(instead) => mistakes.push(not_yet(name, instead)),
             flag => match value.into_string() {
                 Ok(text) => self.set_text(flag, name, text, mistakes),
@@ -425,18 +456,12 @@ impl Flags {
             Flag::User => self.user = Some(text),
             Flag::Password => self.password = Some(Secret::from(text)),
             Flag::Token => self.token = Some(Secret::from(text)),
-            Flag::Port | Flag::HttpPort => match text.parse() {
-                Ok(port @ -1..=65_535) if matches!(flag, Flag::Port) => self.port = Some(port),
-                Ok(port @ -1..=65_535) => self.http_port = Some(port),
-                Ok(port) => mistakes.push(format!(
-                    "invalid value \"{port}\" for flag -{name}: there are 1 to 65535, and -1 for \
-                     any free port"
-                )),
-                Err(_) => mistakes.push(format!(
-                    "invalid value \"{}\" for flag -{name}: parse error",
-                    shown(OsStr::new(&text))
-                )),
-            },
+            Flag::Port => self.port = port(name, &text, mistakes),
+            Flag::HttpPort => self.http_port = port(name, &text, mistakes),
+            Flag::HttpsPort => self.https_port = port(name, &text, mistakes),
+            Flag::RemoteSyslog => self.remote_syslog = Some(text),
+            Flag::LogSizeLimit => self.log_size_limit = number(name, &text, mistakes),
+            Flag::MaxTracedMsgLen => self.max_traced_msg_len = number(name, &text, mistakes),
             // Without effect. Booleans and paths do not come here.
             _ => {}
         }
@@ -450,8 +475,6 @@ impl Flags {
         }
         // 0 is "not set", as in the file.
         config.port = self.port.filter(|port| *port != 0).unwrap_or(config.port);
-        let http = self.http_port.filter(|port| *port != 0);
-        config.monitor.http_port = http.or(config.monitor.http_port);
         if let Some(name) = self.server_name.as_ref().filter(|name| !name.is_empty()) {
             if name.contains(char::is_whitespace) {
                 mistakes.push("server name cannot contain blanks".to_owned());
@@ -468,6 +491,9 @@ impl Flags {
         config.trace = self.trace.unwrap_or(config.trace);
         config.trace_verbose = self.trace_verbose.unwrap_or(config.trace_verbose);
         config.trace |= config.trace_verbose;
+        self.apply_log(config);
+        self.apply_monitor(config, &mut mistakes);
+        self.apply_tls(config, &mut mistakes);
         over(&mut config.store_dir, self.store_dir.as_ref());
         match self.jetstream {
             Some(false) => config.jetstream = None,
@@ -499,6 +525,81 @@ impl Flags {
         }
         mistakes
     }
+}
+
+impl Flags {
+    fn apply_log(&self, config: &mut Config) {
+        config.syslog = self.syslog.unwrap_or(config.syslog);
+        over(&mut config.remote_syslog, self.remote_syslog.as_ref());
+        // 0 is "not set", as in the file.
+        let set = |value: Option<u64>| value.filter(|value| *value > 0);
+        over(&mut config.log_size_limit, set(self.log_size_limit).as_ref());
+        over(&mut config.max_traced_msg_len, set(self.max_traced_msg_len).as_ref());
+    }
+
+    fn apply_monitor(&self, config: &mut Config, mistakes: &mut Vec<String>) {
+        let set = |port: Option<i32>| port.filter(|port| *port != 0);
+        let monitor = &mut config.monitor;
+        over(&mut monitor.http_port, set(self.http_port).as_ref());
+        over(&mut monitor.https_port, set(self.https_port).as_ref());
+        if let (Some(http), Some(https)) = (monitor.http_port, monitor.https_port) {
+            mistakes.push(format!("can't specify both HTTP ({http}) and HTTPs ({https}) ports"));
+        }
+    }
+
+    fn apply_tls(&self, config: &mut Config, mistakes: &mut Vec<String>) {
+        let files = [&self.tls_cert, &self.tls_key, &self.tls_ca];
+        let (on, verify) = (self.tls == Some(true), self.tls_verify == Some(true));
+        if self.tls == Some(false) {
+            config.tls = None;
+            return;
+        }
+        if !on && !verify && files.iter().all(|file| file.is_none()) {
+            return;
+        }
+        let mut tls = config.tls.take().unwrap_or_default();
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert_file), Some(key_file)) => {
+                let (cert_file, key_file) = (cert_file.clone(), key_file.clone());
+                tls.certificates = vec![CertificateFiles { cert_file, key_file }];
+            }
+            (Some(_), None) => {
+                mistakes.push("TLS Server private key must be present and valid".to_owned());
+            }
+            (None, _) if tls.certificates.is_empty() || self.tls_key.is_some() => {
+                mistakes.push("TLS Server certificate must be present and valid".to_owned());
+            }
+            (None, _) => {}
+        }
+        over(&mut tls.ca_file, self.tls_ca.as_ref());
+        tls.verify |= verify;
+        config.tls = Some(tls);
+    }
+}
+
+/// A port, or -1 for any free one.
+fn port(name: &str, text: &str, mistakes: &mut Vec<String>) -> Option<i32> {
+    match text.parse() {
+        Ok(port @ -1..=65_535) => Some(port),
+        Ok(port) => {
+            mistakes.push(format!(
+                "invalid value \"{port}\" for flag -{name}: there are 1 to 65535, and -1 for \
+                 any free port"
+            ));
+            None
+        }
+        Err(_) => no_number(name, text, mistakes),
+    }
+}
+
+fn number(name: &str, text: &str, mistakes: &mut Vec<String>) -> Option<u64> {
+    text.parse().ok().or_else(|| no_number(name, text, mistakes))
+}
+
+fn no_number<T>(name: &str, text: &str, mistakes: &mut Vec<String>) -> Option<T> {
+    let text = shown(OsStr::new(text));
+    mistakes.push(format!("invalid value \"{text}\" for flag -{name}: parse error"));
+    None
 }
 
 fn over<T: Clone>(field: &mut Option<T>, value: Option<&T>) {
@@ -645,6 +746,7 @@ Server Options:
         --server_name <server_name>  Server name (default: auto)
     -P, --pid <file>                 File to store PID
     -m, --http_port <port>           Use port for http monitoring
+    -ms,--https_port <port>          Use port for https monitoring
     -c, --config <file>              Configuration file
     -t                               Test configuration and exit
     -sl,--signal <signal>[=<pid>]    Send signal to sedge process (ldm, stop, quit, term, reopen, reload)
@@ -656,11 +758,15 @@ Logging Options:
     -l, --log <file>                 File to redirect log output
     -T, --logtime                    Timestamp log entries (default: true)
         --logtime_utc                Timestamps in UTC instead of local timezone (default: false)
+    -s, --syslog                     Log to syslog
+    -r, --remote_syslog <addr>       Syslog server addr (udp://localhost:514)
     -D, --debug                      Enable debugging output
     -V, --trace                      Trace the raw protocol
     -VV                              Verbose trace (traces system account as well)
     -DV                              Debug and trace
     -DVV                             Debug and verbose trace (traces system account as well)
+        --log_size_limit <limit>     Logfile size limit in bytes (default: no limit)
+        --max_traced_msg_len <len>   Maximum printable length for traced messages (default: unlimited)
 
 JetStream Options:
     -js, --jetstream                 Enable JetStream functionality
@@ -670,6 +776,13 @@ Authorization Options:
         --user <user>                User required for connections
         --pass <password>            Password required for connections
         --auth <token>               Authorization token required for connections
+
+TLS Options:
+        --tls                        Enable TLS, do not verify clients (default: false)
+        --tlscert <file>             Server certificate file
+        --tlskey <file>              Private key for server certificate
+        --tlsverify                  Enable TLS, verify client certificates
+        --tlscacert <file>           Client certificate CA for verification
 
 Common Options:
     -h, --help                       Show this message
@@ -681,7 +794,16 @@ Signals: ldm drains clients, reload reads the file again, reopen opens the log f
 ";
 
 const HELP_TLS: &str = "
-TLS of an uplink is set in the configuration file:
+TLS for clients is set in the configuration file, or with --tls and the options after it:
+
+    tls {
+        cert_file: \"server-cert.pem\"
+        key_file:  \"server-key.pem\"
+        ca_file:   \"ca.pem\"             authority of the clients' certificates
+        verify:    true                 ask clients for one
+    }
+
+TLS of an uplink is set there too:
 
     leafnodes { remotes: [ {
         url: \"tls://hub.example.com:7422\"
@@ -691,14 +813,12 @@ TLS of an uplink is set in the configuration file:
             key_file:  \"key.pem\"
         }
     } ] }
-
-Sedge does not have TLS for local clients yet.
 ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SyncInterval;
+    use crate::config::{MonitorConfig, SyncInterval, TlsServerConfig};
 
     struct OneFile(&'static str);
 
@@ -799,6 +919,19 @@ mod tests {
             "p",
             "--max_traced_msg_len",
             "5",
+            "--log_size_limit=7",
+            "-s",
+            "-r",
+            "udp://h:1",
+            "-m",
+            "-1",
+            "--tlscert",
+            "c",
+            "--tlskey",
+            "k",
+            "--tlscacert",
+            "a",
+            "--tlsverify",
         ]);
         let expected = Config {
             host: "h".into(),
@@ -811,6 +944,20 @@ mod tests {
             logtime_utc: true,
             debug: true,
             trace: true,
+            max_traced_msg_len: Some(5),
+            log_size_limit: Some(7),
+            syslog: true,
+            remote_syslog: Some("udp://h:1".into()),
+            monitor: MonitorConfig { http_port: Some(-1), ..MonitorConfig::default() },
+            tls: Some(TlsServerConfig {
+                certificates: vec![CertificateFiles {
+                    cert_file: "c".into(),
+                    key_file: "k".into(),
+                }],
+                ca_file: Some("a".into()),
+                verify: true,
+                ..TlsServerConfig::default()
+            }),
             store_dir: Some("s".into()),
             jetstream: Some(JetStreamConfig {
                 store_dir: "s".into(),
@@ -897,10 +1044,7 @@ mod tests {
     #[test]
     fn help_names_every_flag_we_have() {
         for (names, flag) in FLAGS {
-            let hidden = matches!(
-                flag,
-                Flag::NotYet(_) | Flag::NotYetBoolean(_) | Flag::Ignored | Flag::IgnoredBoolean
-            );
+            let hidden = matches!(flag, Flag::NotYet(_) | Flag::Ignored | Flag::IgnoredBoolean);
             for name in *names {
                 let dashed = [format!("-{name}"), format!("--{name}")];
                 let shown = HELP
@@ -926,9 +1070,14 @@ mod tests {
         assert!(error(&["-js=maybe"]).contains("invalid boolean value \"maybe\" for -js"));
         assert_eq!(error(&["---p=1"]), "bad flag syntax: ---p=1\n");
         assert_eq!(error(&["-=1"]), "bad flag syntax: -=1\n");
-        assert!(error(&["-ms", "8222"]).contains("does not have -ms yet"));
+        assert!(
+            error(&["-m", "8222", "-ms", "8223"]).contains("both HTTP (8222) and HTTPs (8223)")
+        );
+        assert_eq!(error(&["-m", "x"]), "invalid value \"x\" for flag -m: parse error\n");
+        assert!(error(&["--profile", "1"]).contains("use perf"));
         assert!(error(&["--routes", "x"]).contains("leaf uplink"));
-        assert!(error(&["--tls"]).contains("does not have -tls yet"));
+        assert!(error(&["--tls"]).contains("TLS Server certificate must be present and valid"));
+        assert!(error(&["--tlscert", "x"]).contains("TLS Server private key must be present"));
         assert!(error(&["--user", "a", "--auth", "b"]).contains("both"));
         assert!(error(&["--pass", "a"]).contains("--user"));
         assert!(error(&["-n", "a b"]).contains("blanks"));

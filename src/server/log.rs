@@ -18,12 +18,11 @@
 //!
 //! Source: the log of nats-server 2.15.
 
+use super::sink::{LogFile, Sink, Syslog, SyslogPlace};
 use super::zone::Zone;
 use crate::time::Timestamp;
-use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How long the same line is only counted.
 pub const FOLD_WINDOW_SECONDS: i64 = 10;
@@ -33,9 +32,6 @@ pub const FOLD_LINES_MAX: usize = 32;
 
 /// Longest text of a line, in bytes; a longer one is cut.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
-
-/// The mode of a new log file, as nats-server's.
-const FILE_MODE: u32 = 0o640;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +95,12 @@ pub struct LogOptions {
     pub time: bool,
     /// In UTC instead of local time.
     pub utc: bool,
+    /// Bytes after which `file` is rotated; 0: never.
+    pub size_limit: u64,
+    /// Files kept, `file` counted; 0: all.
+    pub files_kept: u64,
+    /// Write to a system log, if there is no `file`.
+    pub syslog: Option<SyslogPlace>,
 }
 
 impl From<&crate::config::Config> for LogOptions {
@@ -109,6 +111,12 @@ impl From<&crate::config::Config> for LogOptions {
             trace: config.trace,
             time: config.logtime,
             utc: config.logtime_utc,
+            size_limit: config.log_size_limit.unwrap_or(0),
+            files_kept: config.log_max_num.unwrap_or(0),
+            syslog: match &config.remote_syslog {
+                Some(url) => Some(SyslogPlace::Remote(url.clone())),
+                None => config.syslog.then_some(SyslogPlace::Local),
+            },
         }
     }
 }
@@ -117,8 +125,7 @@ impl From<&crate::config::Config> for LogOptions {
 #[derive(Debug)]
 pub struct Log {
     options: LogOptions,
-    /// `None` is stderr.
-    file: Option<File>,
+    sink: Sink,
     coloured: bool,
     pid: u32,
     zone: Zone,
@@ -148,14 +155,21 @@ impl Log {
     /// Opens the log.
     ///
     /// # Errors
-    /// The file cannot be opened for appending; the text names it.
+    /// The file cannot be opened for appending, or the system log is not there; the text
+    /// names it.
     pub fn open(options: LogOptions) -> Result<Self, String> {
-        let file = options.file.as_deref().map(open_file).transpose()?;
-        let coloured = file.is_none() && io::stderr().is_terminal();
+        let sink = match (&options.file, &options.syslog) {
+            (Some(path), _) => {
+                Sink::File(LogFile::open(path, options.size_limit, options.files_kept)?)
+            }
+            (None, Some(place)) => Sink::Syslog(Syslog::open(place)?),
+            (None, None) => Sink::Stderr,
+        };
+        let coloured = matches!(sink, Sink::Stderr) && io::stderr().is_terminal();
         let zone = if options.utc { Zone::UTC } else { Zone::local() };
         Ok(Self {
             options,
-            file,
+            sink,
             coloured,
             pid: std::process::id(),
             zone,
@@ -248,7 +262,8 @@ impl Log {
             self.info(now, "File log re-open ignored, not a file logger");
             return Ok(());
         };
-        self.file = Some(open_file(&path)?);
+        let options = &self.options;
+        self.sink = Sink::File(LogFile::open(&path, options.size_limit, options.files_kept)?);
         self.info(now, "File log re-opened");
         Ok(())
     }
@@ -278,23 +293,43 @@ impl Log {
     fn write_line(&mut self, now: Timestamp, level: Level, text: &str) {
         if self.lines_lost > 0 {
             let note = format!("{} log lines could not be written", self.lines_lost);
-            self.format(now, Level::Warning, &note);
-            if self.send().is_err() {
+            if self.send(now, Level::Warning, &note).is_err() {
                 self.lines_lost = self.lines_lost.saturating_add(1);
                 return;
             }
             self.lines_lost = 0;
         }
-        self.format(now, level, text);
-        if self.send().is_err() {
+        if self.send(now, level, text).is_err() {
             self.lines_lost = self.lines_lost.saturating_add(1);
+        }
+        self.rotate(now);
+    }
+
+    fn send(&mut self, now: Timestamp, level: Level, text: &str) -> io::Result<()> {
+        if let Sink::Syslog(syslog) = &mut self.sink {
+            return syslog.write(now, &self.zone, level, |line| push_text(line, text));
+        }
+        self.format(now, level, text);
+        match &mut self.sink {
+            Sink::File(file) => file.write(self.line.as_bytes()),
+            Sink::Stderr | Sink::Syslog(_) => io::stderr().write_all(self.line.as_bytes()),
         }
     }
 
-    fn send(&mut self) -> io::Result<()> {
-        match &mut self.file {
-            Some(file) => file.write_all(self.line.as_bytes()),
-            None => io::stderr().write_all(self.line.as_bytes()),
+    /// Goes on in a new file when this one is full.
+    fn rotate(&mut self, now: Timestamp) {
+        let Sink::File(file) = &mut self.sink else { return };
+        if !file.is_full() {
+            return;
+        }
+        let (level, lines) = match file.rotate(now, &self.zone) {
+            Ok(lines) => (Level::Info, lines),
+            Err(error) => (Level::Error, vec![error]),
+        };
+        for text in lines {
+            if self.send(now, level, &text).is_err() {
+                self.lines_lost = self.lines_lost.saturating_add(1);
+            }
         }
     }
 
@@ -324,28 +359,24 @@ impl Log {
         } else {
             write!(line, "[{}] ", level.label())
         };
-        for (index, c) in text.char_indices() {
-            if index >= TEXT_BYTES_MAX {
-                line.push_str("...");
-                break;
-            }
-            if c.is_control() && c != '\t' {
-                let _ = write!(line, "{}", c.escape_default());
-            } else {
-                line.push(c);
-            }
-        }
+        push_text(line, text);
         line.push('\n');
     }
 }
 
-fn open_file(path: &Path) -> Result<File, String> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .open(path)
-        .map_err(|error| format!("cannot open log file {}: {error}", path.display()))
+/// The text as one line: cut, control characters escaped.
+fn push_text(line: &mut String, text: &str) {
+    for (index, c) in text.char_indices() {
+        if index >= TEXT_BYTES_MAX {
+            line.push_str("...");
+            break;
+        }
+        if c.is_control() && c != '\t' {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -374,6 +405,9 @@ mod tests {
                 trace: false,
                 time: true,
                 utc: true,
+                size_limit: 0,
+                files_kept: 0,
+                syslog: None,
             };
             change(&mut options);
             Self { directory, log: Log::open(options).unwrap() }
@@ -502,7 +536,11 @@ mod tests {
         let old = std::fs::read_to_string(fixture.directory.path().join("x.log.1")).unwrap();
         assert_eq!(old.lines().count(), 2);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode & !FILE_MODE, 0, "at most 0640, less with a strict umask");
+        assert_eq!(
+            mode & !super::super::sink::FILE_MODE,
+            0,
+            "at most 0640, less with a strict umask"
+        );
     }
 
     #[test]
@@ -522,12 +560,12 @@ mod tests {
     fn lost_lines_are_counted_when_the_log_works_again() {
         let mut fixture = Fixture::new(|options| options.time = false);
         // A full disk, as far as Linux can give one.
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let good = fixture.log.file.replace(full);
+        let full = LogFile::open(std::path::Path::new("/dev/full"), 0, 0).unwrap();
+        let good = std::mem::replace(&mut fixture.log.sink, Sink::File(full));
         for n in 0..3 {
             fixture.log.info(NOW, &n.to_string());
         }
-        fixture.log.file = good;
+        fixture.log.sink = good;
         fixture.log.info(NOW, "again");
         assert_eq!(fixture.lines(), ["[WRN] 3 log lines could not be written", "[INF] again"]);
     }

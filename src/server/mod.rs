@@ -3,12 +3,16 @@
 pub mod banner;
 pub mod cli;
 pub mod entrances;
+pub mod files;
 pub mod http;
 pub mod log;
 pub mod monitoring;
 mod pace;
+pub mod reload;
 pub mod run;
+pub mod sink;
 pub mod start;
+pub mod systemd;
 pub mod zone;
 
 mod passwords;

@@ -11,6 +11,7 @@
 
 mod doors;
 mod web;
+mod reload;
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -21,8 +22,11 @@ use rustix::net::SocketFlags;
 
 use self::doors::Doors;
 use super::http::Pages;
+use super::log::LogOptions;
 use super::pace::Pace;
 use super::passwords::Passwords;
+use super::reload::Reloader;
+use super::systemd::Manager;
 use crate::auth::creds::CREDS_BYTES_MAX;
 use crate::broker::{Broker, CloseReason, Notice, Output};
 use crate::id::ConnId;
@@ -86,6 +90,12 @@ pub trait Print {
 
     /// SIGUSR1: open the log file anew.
     fn reopen(&mut self, now: Now);
+
+    /// A reload: lines go elsewhere, or others are wanted.
+    ///
+    /// # Errors
+    /// Lines cannot go there; they go on as before.
+    fn reconfigure(&mut self, now: Now, options: LogOptions) -> Result<(), String>;
 }
 
 /// The store, as the loop sees it.
@@ -144,6 +154,8 @@ pub struct Server<P> {
     accept_pause_ms: u64,
     /// Grace period and duration of lame duck mode.
     lame_duck: (Duration, Duration),
+    reloader: Option<Reloader>,
+    manager: Manager,
     stopping: bool,
     recovered: bool,
 }
@@ -192,6 +204,8 @@ impl<P: Print> Server<P> {
             accept_at: None,
             accept_pause_ms: 0,
             lame_duck: (limits::LAME_DUCK_GRACE, limits::LAME_DUCK_DURATION),
+            reloader: None,
+            manager: Manager::default(),
             stopping: false,
             recovered: false,
         })
@@ -272,6 +286,11 @@ impl<P: Print> Server<P> {
         self.print.print(self.clock.now(), notice);
     }
 
+    /// Clients may connect: the service manager hears of it.
+    pub fn ready(&mut self) {
+        self.manager.ready(self.clock.now().instant, "Server is ready");
+    }
+
     /// Serves until a signal says stop, then closes everything.
     ///
     /// # Errors
@@ -322,6 +341,7 @@ impl<P: Print> Server<P> {
         if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.broker.handle_timeout(now);
         }
+        self.manager.alive(now.instant);
         self.finish_turn(now);
         // A relaxed store has applied a publish by now: its ack need not wait for a wake-up.
         if self.take_replies(now) {
@@ -394,7 +414,8 @@ impl<P: Print> Server<P> {
         let accepting = self.accept_at;
         let doors = self.doors.poll_timeout();
         let pages = self.pages.as_ref().and_then(Pages::poll_timeout);
-        let next = [self.broker.poll_timeout(), resting, closing, accepting, doors, pages]
+        let alive = self.manager.poll_timeout();
+        let next = [self.broker.poll_timeout(), resting, closing, accepting, doors, pages, alive]
             .into_iter()
             .flatten()
             .min()?;
@@ -801,11 +822,8 @@ impl<P: Print> Server<P> {
             match signal {
                 Signal::Interrupt | Signal::Terminate => self.stopping = true,
                 Signal::Reopen => self.print.reopen(now),
-                Signal::Reload => {
-                    let text = "Reload: not available yet; restart the server to apply a \
-                                changed configuration";
-                    self.print.print(now, &Notice::warn(text));
-                }
+                // What was wrong has been logged.
+                Signal::Reload => drop(self.reload(now)),
                 Signal::LameDuck => {
                     let text = "Entering lame duck mode, stop accepting new clients";
                     if self.broker.is_lame_duck() {
@@ -814,6 +832,7 @@ impl<P: Print> Server<P> {
                     self.print.print(now, &Notice::info(text));
                     self.listener = None;
                     self.web_listener = None;
+                    self.manager.draining();
                     let (grace, duration) = self.lame_duck;
                     self.broker.begin_lame_duck(now, grace, duration);
                 }
@@ -824,6 +843,7 @@ impl<P: Print> Server<P> {
     /// What was published is stored and acknowledged, then every connection ends.
     fn shut_down(&mut self) {
         let now = self.clock.now();
+        self.manager.stopping();
         self.print.print(now, &Notice::info("Initiating Shutdown..."));
         self.listener = None;
         self.web_listener = None;

@@ -4,19 +4,21 @@
 //! for. Whatever fails says what to change and ends the process with 1 before a client could
 //! connect.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::banner;
 use super::cli::Start;
 use super::entrances;
+use super::files::{self, Ports};
 use super::log::{Level, Log, LogOptions};
 use super::monitoring;
+use super::reload::Reloader;
 use super::run::{Print, Server, StorePort};
 use super::users;
+use super::systemd::{self, Inherited, Manager};
 use crate::auth::Secret;
 use crate::auth::account::{Account, GLOBAL, SYSTEM};
 use crate::auth::nkey::{KeyKind, Seed};
@@ -24,6 +26,7 @@ use crate::broker::options::{Logging, Options};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
 use crate::config::{
     Config, JetStreamConfig, LeafNodesConfig, RemoteConfig, Scheme, SyncInterval, WebSocketConfig,
+    WriteTimeout,
 };
 use crate::id::Rng;
 use crate::jetstream;
@@ -82,6 +85,10 @@ impl Print for Printer {
             Err(error) => self.0.error(now.wall, &error),
         }
     }
+
+    fn reconfigure(&mut self, now: Now, options: LogOptions) -> Result<(), String> {
+        self.0.reconfigure(now.wall, options)
+    }
 }
 
 type Failure = Box<(Log, String)>;
@@ -113,22 +120,30 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         let text = format!("Sedge does not have this yet: {}", unapplied.join(", "));
         return Err(Box::new((log, text)));
     }
-    if let Err(error) = write_pid(config.pid_file.as_deref()) {
+    if let Err(error) = files::write_pid(config.pid_file.as_deref()) {
         return Err(Box::new((log, error)));
     }
-    let listener = match bind(config) {
+    let manager = Manager::from_environment();
+    let listener = Inherited::from_environment().and_then(|mut inherited| {
+        inherited.take(systemd::CLIENTS).map_or_else(|| bind(config), Ok)
+    });
+    let listener = match listener {
         Ok(listener) => listener,
         Err(error) => return Err(Box::new((log, error))),
     };
     let port = listener.local_addr().map_or(0, |address| address.port());
+    let mut ports = Ports::default();
+    ports.set_clients(&config.host, port, config.tls.is_some());
     let pages = match monitoring::bind(config) {
         Ok(pages) => pages,
         Err(error) => return Err(Box::new((log, error))),
     };
-    if let Some((_, _, text)) = &pages {
+    if let Some((_, http_port, text)) = &pages {
         log.info(now, text);
+        let host = config.monitor.host.as_deref().unwrap_or(&config.host);
+        ports.add("monitoring", "http", host, *http_port);
     }
-    let mut options = Options { secret, ..options(config, server_id, name.clone(), port) };
+    let mut options = Options { secret, ..options(config, server_id.clone(), name.clone(), port) };
     let web = match bind_web(config) {
         Ok(web) => web,
         Err(error) => return Err(Box::new((log, error))),
@@ -175,6 +190,7 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
             };
         }
     };
+    server.set_reloader(Reloader::new(start, server_id, name, ports.clone()), manager);
     server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
     let mut settings = monitoring::settings(&start.loaded, port, now, now);
     let (listener_of_pages, http_port) = match pages {
@@ -204,10 +220,15 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         .map(|()| {
             server.notice(&Notice::info(banner::listening(&config.host, port)));
             server.notice(&Notice::info(banner::READY));
+            if let Err(error) = ports.write(config.ports_file_dir.as_deref()) {
+                server.notice(&Notice::error(error));
+            }
+            server.ready();
         })
-        .and_then(|()| write_ports(config, port))
         .and_then(|()| server.run());
-    remove_files(config);
+    let config = server.config().unwrap_or(config);
+    files::remove(config.pid_file.as_deref());
+    files::remove(config.ports_file_dir.as_deref().map(files::ports_path).as_deref());
     match result {
         Ok(()) => Ok(()),
         Err(error) => {
@@ -258,7 +279,12 @@ fn server_id(rng: &mut Rng) -> String {
     seed.public_key().map_or_else(|_| String::new(), |key| key.to_string())
 }
 
-fn options(config: &Config, server_id: String, server_name: String, port: u16) -> Options {
+pub(super) fn options(
+    config: &Config,
+    server_id: String,
+    server_name: String,
+    port: u16,
+) -> Options {
     let (host, port) = match config.client_advertise.as_deref() {
         None => (config.host.clone(), port),
         Some(text) => match text.rsplit_once(':') {
@@ -298,7 +324,14 @@ fn options(config: &Config, server_id: String, server_name: String, port: u16) -
         secret: [0; 32],
         max_closed_clients: size(config.max_closed_clients.into()),
         auth_timeout: config.auth_timeout,
-        logging: Logging { debug: config.debug, trace: config.trace, ..Logging::default() },
+        logging: Logging {
+            debug: config.debug,
+            trace: config.trace,
+            trace_headers: config.trace_headers,
+            max_traced_msg_len: size(config.max_traced_msg_len.unwrap_or(0)),
+        },
+        no_fast_producer_stall: config.no_fast_producer_stall,
+        write_retry: config.write_timeout == WriteTimeout::Retry,
     }
 }
 
@@ -308,7 +341,10 @@ fn accounts(config: &Config) -> Vec<Account> {
     std::iter::once(global).chain(config.accounts.iter().cloned()).collect()
 }
 
-fn remote_options(remote: &RemoteConfig, all: &LeafNodesConfig) -> Result<RemoteOptions, String> {
+pub(super) fn remote_options(
+    remote: &RemoteConfig,
+    all: &LeafNodesConfig,
+) -> Result<RemoteOptions, String> {
     let mut urls = Vec::new();
     let mut tls = remote.tls.is_some();
     for url in &remote.urls {
@@ -416,29 +452,4 @@ fn bind_at(name: &str, port: i32) -> Result<TcpListener, String> {
              Change listen, or port and host"
         )
     })
-}
-
-fn write_pid(path: Option<&Path>) -> Result<(), String> {
-    let Some(path) = path else { return Ok(()) };
-    fs::write(path, std::process::id().to_string())
-        .map_err(|error| format!("pid_file {}: {error}", path.display()))
-}
-
-/// `<dir>/sedge_<pid>.ports`, as nats-server writes its own.
-fn ports_file(config: &Config) -> Option<PathBuf> {
-    let directory = config.ports_file_dir.as_ref()?;
-    Some(directory.join(format!("sedge_{}.ports", std::process::id())))
-}
-
-fn write_ports(config: &Config, port: u16) -> io::Result<()> {
-    let Some(path) = ports_file(config) else { return Ok(()) };
-    let host = if config.host == "0.0.0.0" { "127.0.0.1" } else { &config.host };
-    fs::write(path, format!("{{\"nats\":[\"nats://{host}:{port}\"]}}"))
-}
-
-fn remove_files(config: &Config) {
-    for path in config.pid_file.clone().into_iter().chain(ports_file(config)) {
-        // It may have been moved away, which is what we want.
-        let _ = fs::remove_file(path);
-    }
 }

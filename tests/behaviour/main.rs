@@ -17,6 +17,7 @@ mod abuse;
 mod bad_input;
 mod memory;
 mod proxy;
+mod operation;
 mod slow_consumer;
 mod storage;
 mod tls;

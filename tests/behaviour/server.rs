@@ -47,9 +47,18 @@ impl Server {
     /// `$DIR` in the config stands for a fresh directory that lives as long as the server,
     /// `$CERTS` for one in it with certificates, see [`make_certificates`].
     pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, String> {
+        Self::start_with(binary, config, |_| {})
+    }
+
+    /// The same, with more said to the process.
+    pub(crate) fn start_with(
+        binary: &Path,
+        config: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
         write_config(directory.path(), config)?;
-        let (child, log) = spawn(binary, directory.path())?;
+        let (child, log) = spawn(binary, directory.path(), prepare)?;
         let placeholder = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server =
             Self { binary: binary.to_owned(), child, log, directory, address: placeholder };
@@ -88,6 +97,21 @@ impl Server {
         self.child.id()
     }
 
+    /// Waits for a line of the log with this text.
+    pub(crate) fn wait_for_line(&self, text: &str) -> Result<(), String> {
+        let deadline = Instant::now() + STOP_DEADLINE;
+        let (lock, changed) = &*self.log;
+        let mut log = lock.lock().expect("no reader panics");
+        while !log.lines.iter().any(|line| line.contains(text)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("no line {text:?} in\n{}", log.lines.join("\n")));
+            }
+            log = changed.wait_timeout(log, left).expect("no reader panics").0;
+        }
+        Ok(())
+    }
+
     /// What the server has logged.
     pub(crate) fn log(&self) -> String {
         self.log.0.lock().expect("no reader panics").lines.join("\n")
@@ -117,7 +141,7 @@ impl Server {
 
     /// Starts a stopped server on its files, on a new port.
     pub(crate) fn start_again(&mut self) -> Result<(), String> {
-        (self.child, self.log) = spawn(&self.binary, self.directory.path())?;
+        (self.child, self.log) = spawn(&self.binary, self.directory.path(), |_| {})?;
         self.address = self.wait_ready()?;
         Ok(())
     }
@@ -218,16 +242,22 @@ pub(crate) fn make_certificates(directory: &Path) -> Result<(), String> {
 
 type SharedLog = Arc<(Mutex<Log>, Condvar)>;
 
-fn spawn(binary: &Path, directory: &Path) -> Result<(Child, SharedLog), String> {
-    let mut child = Command::new(binary)
+fn spawn(
+    binary: &Path,
+    directory: &Path,
+    prepare: impl FnOnce(&mut Command),
+) -> Result<(Child, SharedLog), String> {
+    let mut command = Command::new(binary);
+    command
         .arg("-c")
         .arg(directory.join("server.conf"))
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
+        .stderr(Stdio::piped());
+    prepare(&mut command);
+    let mut child =
+        command.spawn().map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
     let stderr = child.stderr.take().expect("it was asked for");
     let log = SharedLog::default();
     let shared = Arc::clone(&log);

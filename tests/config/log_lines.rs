@@ -56,6 +56,9 @@ fn lines_that_harnesses_look_for_are_the_same_to_the_byte() {
         trace: false,
         time: true,
         utc: false,
+        size_limit: 0,
+        files_kept: 0,
+        syslog: None,
     })
     .unwrap();
     let config = JetStreamConfig {
