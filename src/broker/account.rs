@@ -25,8 +25,9 @@ use super::leaf::LeafShared;
 use super::mapping;
 use super::options::Options;
 use super::view::Counts;
-use crate::auth::account::{Account, AccountLimits, GLOBAL};
+use crate::auth::account::{Account, AccountLimits, GLOBAL, JetStreamAccountLimits};
 use crate::id::AccountId;
+use crate::jetstream::options as jetstream;
 use crate::limits;
 
 /// One account.
@@ -41,6 +42,7 @@ pub(super) struct AccountState {
     /// Leaf connections whose interest must hear of a change.
     pub(super) leafs: Vec<u32>,
     pub(super) limits: AccountLimits,
+    pub(super) jetstream: JetStreamAccountLimits,
     pub(super) mappings: Vec<mapping::Rule>,
     /// Answers under way, and imports.
     pub(super) crossing: Crossing,
@@ -131,6 +133,7 @@ impl AccountState {
             leaf: LeafShared::default(),
             leafs: Vec::new(),
             limits: account.limits,
+            jetstream: account.jetstream.unwrap_or_default(),
             mappings: mapping::rules(account).0,
             crossing: Crossing::default(),
             js: None,
@@ -173,6 +176,34 @@ pub(super) fn with_jetstream(options: &Options) -> impl Fn(&str) -> bool + '_ {
         }
         let asks = |account: &Account| account.name == name && account.jetstream.is_some();
         (only_global && name == GLOBAL) || options.accounts.iter().any(asks)
+    }
+}
+
+/// What JetStream is told of an account.
+pub(super) fn jetstream_options(
+    server: &jetstream::Options,
+    name: &str,
+    of: &JetStreamAccountLimits,
+) -> jetstream::Options {
+    let own = of.max_ack_pending.map(i64::from);
+    let smaller = match (server.limits.max_ack_pending, own) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    jetstream::Options {
+        account: name.into(),
+        limits: jetstream::Limits { max_ack_pending: smaller, ..server.limits.clone() },
+        account_limits: jetstream::AccountLimits {
+            max_memory: of.max_memory,
+            max_storage: of.max_store,
+            max_streams: of.max_streams,
+            max_consumers: of.max_consumers,
+            max_bytes_required: of.max_bytes_required,
+            memory_max_stream_bytes: of.memory_max_stream_bytes,
+            storage_max_stream_bytes: of.store_max_stream_bytes,
+            max_ack_pending: of.max_ack_pending,
+        },
+        ..server.clone()
     }
 }
 
@@ -303,7 +334,6 @@ impl Core {
 mod tests {
     use super::super::testing::World;
     use super::*;
-    use crate::auth::account::JetStreamAccountLimits;
     use crate::jetstream;
     use crate::jetstream::storage::{RecoveredStream, StoreRequest, StreamState};
     use alloc::format;
@@ -374,6 +404,50 @@ mod tests {
         assert_eq!(world.sent(a), "-ERR 'Maximum Payload Violation'\r\n");
         world.says(b, "PUB 4 4\r\n1234\r\n");
         assert_eq!(world.sent(b), "");
+    }
+
+    #[test]
+    fn an_account_stores_what_it_may() {
+        let limits = JetStreamAccountLimits {
+            max_store: Some(2000),
+            max_streams: Some(1),
+            max_consumers: Some(1),
+            max_bytes_required: true,
+            store_max_stream_bytes: Some(1500),
+            max_ack_pending: Some(50),
+            ..JetStreamAccountLimits::default()
+        };
+        let account = Account { jetstream: Some(limits), ..Account::named("A") };
+        let mut world = World::new(vec![account], true);
+        let id = world.client("A").unwrap();
+        let create = |world: &mut World, name: &str, bytes: i64| {
+            let body =
+                format!("{{\"name\":\"{name}\",\"subjects\":[\"{name}\"],\"max_bytes\":{bytes}}}");
+            world.api(id, &format!("STREAM.CREATE.{name}"), &body)
+        };
+        assert!(create(&mut world, "s", -1).contains("\"err_code\":10113,"));
+        assert!(create(&mut world, "s", 1600).contains("\"err_code\":10122,"));
+        assert!(create(&mut world, "s", 1499).contains("did_create"));
+        assert!(create(&mut world, "t", 100).contains("\"err_code\":10027,"));
+        let consumer = |pending| {
+            format!(
+                "{{\"stream_name\":\"s\",\"config\":{{\"name\":\"c\",\"ack_policy\":\"explicit\",\
+                 \"max_ack_pending\":{pending}}}}}"
+            )
+        };
+        let told = world.api(id, "CONSUMER.CREATE.s.c", &consumer(51));
+        assert!(told.contains("\"err_code\":10121,"), "{told}");
+        let told = world.api(id, "CONSUMER.CREATE.s.c", &consumer(0));
+        assert!(told.contains("\"max_ack_pending\":50,"), "{told}");
+        let told = world.api(id, "CONSUMER.CREATE.s.d", &consumer(1).replace("\"c\"", "\"d\""));
+        assert!(told.contains("\"err_code\":10026,"), "{told}");
+        let payload = "x".repeat(700);
+        for (number, expected) in [(1, "\"seq\":1"), (2, "\"seq\":2"), (3, "10002")] {
+            world.says(id, &format!("SUB ack{number} 5\r\nPUB s ack{number} 700\r\n{payload}\r\n"));
+            let told = world.sent(id);
+            assert!(told.contains(expected), "{told}");
+            world.says(id, "UNSUB 5\r\n");
+        }
     }
 
     #[test]

@@ -744,7 +744,8 @@ fn begin_jetstream(
             if let Some(state) = core.account_mut(id) {
                 state.js = u16::try_from(all.len()).ok();
             }
-            let options = jetstream::options::Options { account: name, ..options.clone() };
+            let limits = core.account(id).map(|state| state.jetstream).unwrap_or_default();
+            let options = account::jetstream_options(options, &name, &limits);
             let seed = core.rng.next_u64();
             all.push((id, JetStream::of_account(id, options, seed, shared.clone())));
             continue;

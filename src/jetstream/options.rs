@@ -31,6 +31,29 @@ pub struct Options {
     pub version: String,
     /// Caps on what streams and consumers may ask for.
     pub limits: Limits,
+    /// What the account may have of all that.
+    pub account_limits: AccountLimits,
+}
+
+/// What one account may store. `None`: no limit but the server's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// Logical bytes in memory.
+    pub max_memory: Option<u64>,
+    /// Logical bytes on disk.
+    pub max_storage: Option<u64>,
+    /// Streams.
+    pub max_streams: Option<u32>,
+    /// Consumers of one stream.
+    pub max_consumers: Option<u32>,
+    /// Must a stream say `max_bytes`?
+    pub max_bytes_required: bool,
+    /// `max_bytes` of a stream in memory.
+    pub memory_max_stream_bytes: Option<u64>,
+    /// `max_bytes` of a stream on disk.
+    pub storage_max_stream_bytes: Option<u64>,
+    /// `max_ack_pending` of a consumer, and its default.
+    pub max_ack_pending: Option<u32>,
 }
 
 /// The section `limits{}` inside `jetstream{}`. `None`: no limit.
@@ -57,6 +80,7 @@ impl Default for Options {
             server_name: "sedge".into(),
             version: "2.15.1".into(),
             limits: Limits::default(),
+            account_limits: AccountLimits::default(),
         }
     }
 }

@@ -37,6 +37,8 @@ const SPARE_BYTES_MAX: usize = 2 * limits::INGEST_BATCH_BYTES;
 pub(super) struct Ingest {
     file: PublishBatch,
     memory: PublishBatch,
+    /// Bytes of batches of ours that the store has not answered.
+    asked: usize,
     spare: Vec<PublishBatch>,
     ack: Vec<u8>,
 }
@@ -47,6 +49,9 @@ impl Ingest {
         !self.file.items.is_empty() || !self.memory.items.is_empty()
     }
 }
+
+/// What a stream with one message more is refused for.
+const ACCOUNT_FULL: ApiError = ApiError::fixed(10002, 400, "resource limits exceeded for account");
 
 /// Checks that come before those of the store. `None`: the message may go there.
 fn refusal(stream: &Stream, msg: &Inbound<'_>, over_limit: bool) -> Option<ApiError> {
@@ -117,6 +122,7 @@ impl JetStream {
         host: &mut impl Host,
     ) {
         let timestamp = self.message_time(now);
+        let full = self.is_account_full(stream, &msg);
         let Some(to) = self.streams.get(&stream) else { return };
         let memory = to.memory;
         let over_limit = if memory {
@@ -126,7 +132,8 @@ impl JetStream {
         };
         // A stream without acks sends no errors either.
         let reply = if to.config.no_ack { &b""[..] } else { msg.reply };
-        if let Some(error) = refusal(to, &msg, over_limit) {
+        let refused = refusal(to, &msg, over_limit).or_else(|| full.then_some(ACCOUNT_FULL));
+        if let Some(error) = refused {
             if !reply.is_empty() {
                 host.deliver(reply, reply, b"", b"", &error_ack(&to.name, &error));
             }
@@ -152,6 +159,26 @@ impl JetStream {
         }
     }
 
+    /// Would the message take the account over what it may store? What the store has not
+    /// answered counts.
+    fn is_account_full(&self, stream: StreamId, msg: &Inbound<'_>) -> bool {
+        let limits = &self.options.account_limits;
+        if limits.max_memory.is_none() && limits.max_storage.is_none() {
+            return false;
+        }
+        let Some(stream) = self.streams.get(&stream) else { return false };
+        let size = msg.subject.len() + msg.headers.len() + msg.payload.len();
+        let (max, used, of_message, gathered) = if stream.memory {
+            (limits.max_memory, self.usage.memory, 16, self.ingest.memory.data.len())
+        } else {
+            let headers = if msg.headers.is_empty() { 0 } else { 4 };
+            (limits.max_storage, self.usage.file, 30 + headers, self.ingest.file.data.len())
+        };
+        let waiting = gathered + self.ingest.asked;
+        let after = used.saturating_add((size + of_message + waiting) as u64);
+        max.is_some_and(|max| after > max)
+    }
+
     /// Hands what was gathered to the store.
     pub(super) fn emit_ingest(&mut self, host: &mut impl Host) {
         for memory in [false, true] {
@@ -163,6 +190,7 @@ impl JetStream {
             let mut batch = core::mem::replace(batch, ingest.spare.pop().unwrap_or_default());
             batch.account = self.account;
             self.shared.note_asked(batch.data.len());
+            self.ingest.asked += batch.data.len();
             self.store(StoreRequest::Publish(batch), host);
         }
     }
@@ -177,6 +205,7 @@ impl JetStream {
         host: &mut impl Host,
     ) {
         self.shared.note_answered(batch.data.len());
+        self.ingest.asked = self.ingest.asked.saturating_sub(batch.data.len());
         for update in updates {
             self.set_state(now, update);
         }

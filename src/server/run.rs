@@ -10,8 +10,8 @@
 //! - A socket is watched for writing exactly while it refused bytes.
 
 mod doors;
-mod web;
 mod reload;
+mod web;
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};

@@ -255,6 +255,10 @@ impl JetStream {
         if config.direct {
             return Ok(());
         }
+        let account = self.options.account_limits.max_consumers;
+        if account.is_some_and(|max| self.consumer_count(stream) >= max as usize) {
+            return Err(too_many);
+        }
         if let Ok(max) = usize::try_from(of.max_consumers)
             && max > 0
             && self.consumer_count(stream) >= max

@@ -397,6 +397,7 @@ impl JetStream {
         config.check_create()?;
         config.normalise(&self.options, request.pedantic)?;
         config.check(&self.options)?;
+        self.check_account(&config)?;
         config.check_supported()?;
         if let Some(existing) = self.stream_by_name(name) {
             if existing.config == config {
@@ -408,7 +409,9 @@ impl JetStream {
                 "stream name already in use with a different configuration",
             ));
         }
-        if self.shared.streams() >= limits::STREAMS_MAX {
+        let account = self.options.account_limits.max_streams.map(|max| max as usize);
+        let full = account.is_some_and(|max| self.streams.len() >= max);
+        if full || self.shared.streams() >= limits::STREAMS_MAX {
             return Err(ApiError::fixed(10027, 400, "maximum number of streams reached"));
         }
         self.check_reservation(&config, 0)?;
@@ -452,6 +455,7 @@ impl JetStream {
         config.normalise(&self.options, request.pedantic)?;
         config.check_mirror_direct()?;
         config.check(&self.options)?;
+        self.check_account(&config)?;
         if config.name.as_bytes() != name {
             return Err(WRONG_NAME);
         }
@@ -469,21 +473,48 @@ impl JetStream {
         Ok((stream.id, config))
     }
 
+    /// What the account asks of a configuration.
+    fn check_account(&self, config: &StreamConfig) -> Result<(), ApiError> {
+        let limits = &self.options.account_limits;
+        let wanted = u64::try_from(config.max_bytes).unwrap_or(0);
+        let largest = if config.memory {
+            limits.memory_max_stream_bytes
+        } else {
+            limits.storage_max_stream_bytes
+        };
+        if wanted == 0 && limits.max_bytes_required {
+            let text = "account requires a stream config to have max bytes set";
+            return Err(ApiError::fixed(10113, 400, text));
+        }
+        if largest.is_some_and(|largest| wanted > largest) {
+            let text = "stream max bytes exceeds account limit max stream bytes";
+            return Err(ApiError::fixed(10122, 400, text));
+        }
+        Ok(())
+    }
+
     /// Is there room for what a stream may grow to? `before` is what it could already.
     fn check_reservation(&self, config: &StreamConfig, before: i64) -> Result<(), ApiError> {
-        let (max, error) = if config.memory {
+        let account = &self.options.account_limits;
+        let (server, account, error) = if config.memory {
             let text = "insufficient memory resources available";
-            (self.options.max_memory, ApiError::fixed(10028, 500, text))
+            (self.options.max_memory, account.max_memory, ApiError::fixed(10028, 500, text))
         } else {
             let text = "insufficient storage resources available";
-            (self.options.max_storage, ApiError::fixed(10047, 500, text))
+            (self.options.max_storage, account.max_storage, ApiError::fixed(10047, 500, text))
         };
-        let (Some(max), Ok(wanted)) = (max, u64::try_from(config.max_bytes)) else {
-            return Ok(());
-        };
+        let Ok(wanted) = u64::try_from(config.max_bytes) else { return Ok(()) };
         let before = u64::try_from(before).unwrap_or(0);
-        let others = self.shared.reserved(config.memory).saturating_sub(before);
-        if wanted > before && others.saturating_add(wanted) > max { Err(error) } else { Ok(()) }
+        let over = |max: Option<u64>, reserved: u64| {
+            let others = reserved.saturating_sub(before);
+            wanted > before && max.is_some_and(|max| others.saturating_add(wanted) > max)
+        };
+        if over(server, self.shared.reserved(config.memory))
+            || over(account, self.reserved(config.memory))
+        {
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// The sum of `max_bytes` of all streams that have it.

@@ -17,7 +17,7 @@ use crate::id::StreamId;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
 use crate::jetstream::storage::{Seq, StoreReply, StoreRequest};
-use crate::jetstream::{JetStream, Waiting};
+use crate::jetstream::{JetStream, Waiting, options};
 use crate::limits;
 use crate::subject::{self, Filter};
 use crate::time::Now;
@@ -135,6 +135,23 @@ struct AccountLimits {
     memory_max_stream_bytes: i64,
     storage_max_stream_bytes: i64,
     max_bytes_required: bool,
+}
+
+impl AccountLimits {
+    fn new(limits: &options::AccountLimits) -> Self {
+        let bytes = |max: Option<u64>| max.and_then(|max| i64::try_from(max).ok()).unwrap_or(-1);
+        let count = |max: Option<u32>| max.map_or(-1, i64::from);
+        Self {
+            max_memory: bytes(limits.max_memory),
+            max_storage: bytes(limits.max_storage),
+            max_streams: count(limits.max_streams),
+            max_consumers: count(limits.max_consumers),
+            max_ack_pending: count(limits.max_ack_pending),
+            memory_max_stream_bytes: bytes(limits.memory_max_stream_bytes),
+            storage_max_stream_bytes: bytes(limits.storage_max_stream_bytes),
+            max_bytes_required: limits.max_bytes_required,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -427,16 +444,7 @@ impl JetStream {
             reserved_storage: self.reserved(false),
             streams: self.streams.len(),
             consumers: self.consumers_total(),
-            limits: AccountLimits {
-                max_memory: -1,
-                max_storage: -1,
-                max_streams: -1,
-                max_consumers: -1,
-                max_ack_pending: -1,
-                memory_max_stream_bytes: -1,
-                storage_max_stream_bytes: -1,
-                max_bytes_required: false,
-            },
+            limits: AccountLimits::new(&self.options.account_limits),
             domain: self.options.domain.clone(),
             api: ApiStats {
                 level: json::API_LEVEL,
