@@ -48,6 +48,8 @@ pub const MATCH_CACHE_LEN: usize = 1024;
 pub const RESPONSES_MAX: usize = 16_384;
 /// How long such an answer may take. Config: `threshold` of an export.
 pub const RESPONSE_THRESHOLD: Duration = Duration::from_mins(2);
+/// What is noted of one traced message, in bytes of JSON. More is left out.
+pub const MESSAGE_TRACE_BYTES_MAX: usize = 256 * 1024;
 /// Imports a message may pass through. Over it it goes no further.
 pub const IMPORT_DEPTH_MAX: usize = 16;
 /// Accounts of one server. More are a configuration error.

@@ -25,7 +25,7 @@ use super::leaf::LeafShared;
 use super::mapping;
 use super::options::Options;
 use super::view::Counts;
-use crate::auth::account::{Account, AccountLimits, GLOBAL, JetStreamAccountLimits};
+use crate::auth::account::{Account, AccountLimits, GLOBAL, JetStreamAccountLimits, MessageTrace};
 use crate::id::AccountId;
 use crate::jetstream::options as jetstream;
 use crate::limits;
@@ -44,6 +44,8 @@ pub(super) struct AccountState {
     pub(super) limits: AccountLimits,
     pub(super) jetstream: JetStreamAccountLimits,
     pub(super) mappings: Vec<mapping::Rule>,
+    /// Where traces of sampled messages go.
+    pub(super) trace: Option<MessageTrace>,
     /// Answers under way, and imports.
     pub(super) crossing: Crossing,
     /// Where in the broker's table its JetStream is, if it has one.
@@ -135,6 +137,7 @@ impl AccountState {
             limits: account.limits,
             jetstream: account.jetstream.unwrap_or_default(),
             mappings: mapping::rules(account).0,
+            trace: account.trace.clone(),
             crossing: Crossing::default(),
             js: None,
             clients: 0,

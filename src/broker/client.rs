@@ -315,7 +315,7 @@ impl Broker {
         let mapped = self.core.mapped(account, subject);
         let is_lost = mapped.is_none();
         let mapped = mapped.unwrap_or(Cow::Borrowed(subject));
-        let subject = &*mapped;
+        let (published, subject) = (subject, &*mapped);
         if is_reserved_subject(subject, account) || (limited && !self.may_publish(index, subject)) {
             self.core.publish_violation(index, subject);
             return;
@@ -327,10 +327,24 @@ impl Broker {
             self.core.complain(index, &format!("Publish Violation - Reply {reply}"));
             return;
         }
+        let origin = Origin::Client { conn: index, echo: flags.echo };
+        if !headers.is_empty()
+            && self.core.begin_trace(account, origin, published, headers, payload)
+        {
+            if let Some(dest) = self.core.denied_trace(index) {
+                self.core.publish_violation(index, &dest);
+                return;
+            }
+            if published != subject {
+                self.core.trace_mapping(subject);
+            }
+            if is_lost {
+                self.core.end_trace();
+            }
+        }
         if flags.verbose {
             self.core.send(index, b"+OK\r\n");
         }
-        let origin = Origin::Client { conn: index, echo: flags.echo };
         let msg = PubMsg { subject, reply, headers, payload };
         let delivered = !is_lost && self.publish(now, account, origin, msg);
         if !delivered && flags.no_responders && !reply.is_empty() {

@@ -23,6 +23,7 @@ use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::imports::{Crossings, Hit};
 use super::interest::SubId;
 use super::leaf::LeafHits;
+use super::msg_trace::MsgTrace;
 use super::options::Options;
 use super::outbox::Pool;
 use super::system::SystemRequest;
@@ -98,6 +99,9 @@ pub(super) struct Core {
     /// By [`AccountId`].
     pub(super) accounts: Vec<AccountState>,
     pub(super) cross: Crossings,
+    /// The message under way, if it is traced.
+    pub(super) msg_trace: Option<Box<MsgTrace>>,
+    pub(super) trace_seq: u64,
     /// `$JS.<domain>.API.`, which stands for `$JS.API.`.
     pub(super) domain_prefix: Vec<u8>,
     pub(super) conns: Slab<Conn>,
@@ -146,6 +150,8 @@ impl Core {
             options,
             accounts,
             cross: Crossings::default(),
+            msg_trace: None,
+            trace_seq: 0,
             domain_prefix: Vec::new(),
             conns: Slab::new(),
             subs: Slab::new(),
@@ -428,6 +434,9 @@ impl Core {
         msg: &Msg<'_>,
         targets: &mut Vec<(AccountId, Target)>,
     ) -> bool {
+        if self.msg_trace.is_some() {
+            return self.route_traced(account, origin, msg, targets);
+        }
         let Some(state) = self.account_mut(account) else { return false };
         let found = state.interest.find(msg.to);
         let mut delivered = false;

@@ -500,7 +500,13 @@ impl Broker {
         }
         let queues: Vec<&[u8]> = msg.queues.into_iter().collect();
         let (reply, shown) = split_delivery(msg.reply);
-        let Some(to) = self.core.mapped(account, msg.subject) else { return };
+        let origin = Origin::Leaf { conn: index, queues: &queues };
+        let traced = !msg.headers.is_empty()
+            && self.core.begin_trace(account, origin, msg.subject, msg.headers, msg.payload);
+        let Some(to) = self.core.mapped(account, msg.subject) else {
+            self.core.end_trace();
+            return;
+        };
         let routed = Msg {
             to: &to,
             subject: shown.unwrap_or(&to),
@@ -508,9 +514,11 @@ impl Broker {
             headers: msg.headers,
             payload: msg.payload,
         };
-        let origin = Origin::Leaf { conn: index, queues: &queues };
         let mut targets = core::mem::take(&mut self.targets);
         self.core.route(account, origin, &routed, &mut targets);
+        if traced {
+            self.end_trace(&to, &mut targets);
+        }
         if !targets.is_empty() {
             let inbound =
                 Inbound { subject: &to, reply, headers: msg.headers, payload: msg.payload };
@@ -770,7 +778,15 @@ impl Core {
             let now = self.now.instant;
             let Some(conn) = self.conn_mut(index) else { continue };
             let Kind::Leaf(leaf) = &conn.kind else { continue };
-            let headers = if leaf.rules.headers() { msg.headers } else { &[] };
+            let may_have = leaf.rules.headers();
+            let hop = if self.msg_trace.is_some() && may_have {
+                self.trace_hop(index, msg.headers)
+            } else {
+                None
+            };
+            let headers = hop.as_deref().unwrap_or(msg.headers);
+            let headers = if may_have { headers } else { &[] };
+            let Some(conn) = self.conn_mut(index) else { continue };
             conn.msgs_out += 1;
             conn.bytes_out += (headers.len() + msg.payload.len()) as u64;
             conn.active_at = now;

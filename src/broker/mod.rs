@@ -42,6 +42,7 @@ mod lame_duck;
 mod latency;
 mod leaf;
 mod mapping;
+mod msg_trace;
 mod reload;
 mod request_info;
 mod short;
@@ -563,6 +564,9 @@ impl Broker {
             payload: msg.payload,
         };
         let delivered = self.core.route(account, origin, &routed, &mut targets);
+        if self.core.msg_trace.is_some() {
+            self.end_trace(msg.subject, &mut targets);
+        }
         if !targets.is_empty() {
             let inbound = Inbound {
                 subject: msg.subject,
@@ -577,6 +581,24 @@ impl Broker {
         }
         self.targets = targets;
         delivered
+    }
+
+    /// The trace of the message under way ends with the streams that capture it.
+    #[cold]
+    pub(crate) fn end_trace(&mut self, subject: &[u8], targets: &mut Vec<(AccountId, Target)>) {
+        for (account, target) in targets.iter() {
+            let slot = self.js_slot(*account);
+            let js = slot.and_then(|slot| self.js.get(slot)).map(|(_, js)| js);
+            if let (Target::Stream(stream), Some(js)) = (target, js)
+                && let Some(name) = js.stream_name(*stream)
+            {
+                self.core.trace_stream(name, subject);
+            }
+        }
+        if self.core.msg_trace.as_ref().is_some_and(|trace| trace.only) {
+            targets.clear();
+        }
+        self.core.end_trace();
     }
 
     fn hand_to_js(&mut self, now: Now, account: AccountId, target: Target, msg: Inbound<'_>) {

@@ -15,7 +15,7 @@ use crate::proto::headers;
 use crate::time::{Duration, nanos};
 
 /// The header that tells a service who asks.
-const HEADER: &[u8] = b"Nats-Request-Info";
+const HEADER: &str = "Nats-Request-Info";
 
 /// A JSON object under construction.
 pub(super) struct Object(Vec<u8>);
@@ -160,32 +160,11 @@ impl Core {
             .conn()
             .and_then(|index| self.conn(index))
             .is_some_and(|conn| matches!(conn.kind, Kind::Leaf(_)));
-        if from_leaf && !share && headers::value(block, "Nats-Request-Info").is_some() {
+        if from_leaf && !share && headers::value(block, HEADER).is_some() {
             // The hub has said who asks.
             return block.to_vec();
         }
         let info = self.client_info(origin, account, share, via);
-        let mut out = Vec::with_capacity(block.len() + info.len() + HEADER.len() + 16);
-        if block.is_empty() {
-            out.extend_from_slice(b"NATS/1.0\r\n");
-        } else {
-            let first = memchr::memmem::find(block, b"\r\n").map_or(block.len(), |at| at + 2);
-            out.extend_from_slice(block.get(..first).unwrap_or(block));
-            for line in headers::lines(block) {
-                let is_info = line.get(..HEADER.len()).is_some_and(|name| {
-                    name.eq_ignore_ascii_case(HEADER)
-                        && line.get(HEADER.len()).is_none_or(|&next| next == b':' || next == b' ')
-                });
-                if !is_info {
-                    out.extend_from_slice(line);
-                    out.extend_from_slice(b"\r\n");
-                }
-            }
-        }
-        out.extend_from_slice(HEADER);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(&info);
-        out.extend_from_slice(b"\r\n\r\n");
-        out
+        headers::with(block, HEADER, &info)
     }
 }

@@ -146,6 +146,11 @@ impl JetStream {
         self.streams.contains_key(&stream)
     }
 
+    /// The name of a stream.
+    pub fn stream_name(&self, stream: StreamId) -> Option<&str> {
+        self.streams.get(&stream).map(|stream| stream.name.as_str())
+    }
+
     /// Has the store said what there is?
     pub fn is_recovered(&self) -> bool {
         self.recovered

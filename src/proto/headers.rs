@@ -28,6 +28,34 @@ pub fn lines(headers: &[u8]) -> impl Iterator<Item = &[u8]> {
         .take_while(|line| !line.is_empty())
 }
 
+/// The block with this one line of the name, at its end, instead of all there are in any
+/// case. An empty block becomes one.
+pub fn with(block: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(block.len() + name.len() + value.len() + 16);
+    if block.is_empty() {
+        out.extend_from_slice(VERSION);
+        out.extend_from_slice(b"\r\n");
+    } else {
+        let first = memchr::memmem::find(block, b"\r\n").map_or(block.len(), |at| at + 2);
+        out.extend_from_slice(block.get(..first).unwrap_or(block));
+    }
+    for line in lines(block) {
+        let is_it = line.split_at_checked(name.len()).is_some_and(|(key, rest)| {
+            key.eq_ignore_ascii_case(name.as_bytes())
+                && rest.trim_ascii_start().first().is_none_or(|&next| next == b':')
+        });
+        if !is_it {
+            out.extend_from_slice(line);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n\r\n");
+    out
+}
+
 /// Writes a block of a status line, like `100 Idle Heartbeat`, and header lines.
 pub fn write_status(out: &mut Vec<u8>, status: &str, lines: &[(&str, &[u8])]) {
     out.extend_from_slice(VERSION);

@@ -97,6 +97,12 @@ impl Normaliser {
                 return format!("{random}<r>\\r\\n");
             }
         }
+        if let Some(rest) = line.strip_prefix("Nats-Request-Info: ")
+            && let Ok(mut info) = serde_json::from_str(rest.trim_end_matches("\\r\\n"))
+        {
+            neutralise(&mut info);
+            return format!("Nats-Request-Info: {}\\r\\n", self.text(&info.to_string()));
+        }
         replace_rtt(&self.text(line))
     }
 
@@ -160,16 +166,29 @@ fn neutralise(value: &mut Value) {
             // What built the server is nobody's business; Sedge may leave both out.
             members.remove("git_commit");
             members.remove("go");
+            // Of a connection: which one it is differs.
+            if members.contains_key("client_type")
+                && let Some(id) = members.get_mut("id")
+            {
+                *id = Value::from("<cid>");
+            }
+            // Of a trace: the server as its events show it.
+            if members.contains_key("events")
+                && let Some(server) = members.get_mut("server")
+            {
+                *server = Value::from("<server>");
+            }
             for (key, value) in members.iter_mut() {
                 let placeholder = match key.as_str() {
                     // Only advisories have one.
                     "id" if value.as_str().is_some_and(|id| id.len() == 22) => "<id>",
                     "version" | "_nats.ver" => "<version>",
-                    "client_id" => "<cid>",
+                    "client_id" | "cid" => "<cid>",
                     "port" => "<port>",
                     "nonce" => "<nonce>",
                     "xkey" => "<xkey>",
                     "rtt" | "pause_remaining" | "active" => "<duration>",
+                    "service" | "system" | "total" if value.as_u64() > Some(0) => "<duration>",
                     "pinned_client_id" => "<r>",
                     _ => {
                         neutralise(value);
@@ -202,8 +221,13 @@ fn replace_service_replies(text: &str) -> String {
         let length = from.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"._".contains(b));
         let (subject, after) = from.split_at(length.count());
         out.push_str(before);
-        let made = subject.len() == "_R_.xxxxxx.yyyyyy".len();
-        out.push_str(if made { "_R_.<r>.<r>" } else { subject });
+        let plain = subject.len() == "_R_.xxxxxx.yyyyyy".len();
+        let measured = subject.len() == "_R_.xxxxxx.yyyyyy.zzzzzzzz.T".len();
+        out.push_str(match (plain, measured) {
+            (true, _) => "_R_.<r>.<r>",
+            (_, true) => "_R_.<r>.<r>.<r>.T",
+            _ => subject,
+        });
         rest = after;
     }
     out.push_str(rest);

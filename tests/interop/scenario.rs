@@ -408,6 +408,8 @@ struct Connection {
     acks: Vec<String>,
     /// Reply subjects of flow control requests.
     flow_controls: Vec<String>,
+    /// Reply subjects of requests from other accounts.
+    answers: Vec<String>,
     /// Consumer names the server returned.
     consumers: Vec<String>,
 }
@@ -511,6 +513,7 @@ impl Player {
                 requests: 0,
                 acks: Vec::new(),
                 flow_controls: Vec::new(),
+                answers: Vec::new(),
                 consumers: Vec::new(),
             };
             if self.connections.insert(name.to_owned(), connection).is_none() {
@@ -616,6 +619,7 @@ impl Turn<'_> {
         for (word, values) in [
             ("ack", &self.connection.acks),
             ("flow", &self.connection.flow_controls),
+            ("answer", &self.connection.answers),
             ("consumer", &self.connection.consumers),
         ] {
             let open = format!("{{{word}");
@@ -792,6 +796,8 @@ impl Turn<'_> {
                 self.connection.acks.push(reply.clone());
             } else if reply.starts_with("$JS.FC.") {
                 self.connection.flow_controls.push(reply.clone());
+            } else if reply.starts_with("_R_.") {
+                self.connection.answers.push(reply.clone());
             }
         }
         if let Ok(object) = serde_json::from_slice::<Value>(&message.payload)

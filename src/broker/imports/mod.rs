@@ -31,11 +31,13 @@ use super::conn::{Receiver, Sub};
 use super::core::{Core, Deferred, Msg, Origin};
 use super::interest::SubId;
 use super::latency::{Latency, Outcome, Tracking};
+use super::msg_trace;
 use super::options::Options;
 use crate::auth::account::{Account, Export, ExportKind, Import, ImportKind, ResponseType};
 use crate::id::{AccountId, short_hash};
 use crate::jetstream::host::Target;
 use crate::limits;
+use crate::proto::headers;
 use crate::subject::transform::{Purpose, Transform};
 use crate::subject::{is_subset, matches, overlap};
 use crate::time::{Duration, Instant};
@@ -49,6 +51,8 @@ struct StreamImport {
     /// From the exporter's subject to ours.
     there: Transform,
     back: Transform,
+    /// May a trace go on behind it?
+    allow_trace: bool,
 }
 
 /// A service import.
@@ -62,6 +66,8 @@ struct ServiceImport {
     response: ResponseType,
     threshold: Duration,
     latency: Option<Rc<Latency>>,
+    /// May a trace go on behind it?
+    allow_trace: bool,
 }
 
 /// An answer under way.
@@ -207,12 +213,15 @@ impl Core {
                     response: *response,
                     threshold: threshold.unwrap_or(limits::RESPONSE_THRESHOLD),
                     latency: latency.as_ref().map(|latency| Rc::new(Latency::new(id, latency))),
+                    allow_trace: export.allow_trace,
                 }));
                 self.add_sub(importer, &local, b"", Receiver::Service(index));
             }
             _ => {
                 let index = u32::try_from(self.cross.streams.len()).unwrap_or(u32::MAX);
-                self.cross.streams.push(StreamImport { exporter: id, local, there, back });
+                let allow_trace = import.kind == ImportKind::Stream { allow_trace: true };
+                let import = StreamImport { exporter: id, local, there, back, allow_trace };
+                self.cross.streams.push(import);
                 if let Some(state) = self.account_mut(importer) {
                     state.crossing.streams.push(index);
                 }
@@ -301,13 +310,42 @@ impl Core {
         if !import.there.apply(msg.to, |_| 0, &mut subject) || !matches(&subject, &sub.subject) {
             return false;
         }
+        let allow_trace = import.allow_trace;
         let msg = Msg { to: &subject, subject: &subject, ..*msg };
         let queue = sub.queue.clone();
         let queue = (!queue.is_empty()).then_some(&*queue);
         let mut targets = Vec::new();
-        let delivered = self.deliver_to(of, origin, &msg, &mut targets, queue);
+        let delivered = if self.msg_trace.is_none() {
+            self.deliver_to(of, origin, &msg, &mut targets, queue)
+        } else {
+            self.cross_stream_traced((id, of), allow_trace, origin, &msg, &mut targets, queue)
+        };
         self.settle_delivery(&msg);
         self.defer(targets, &msg);
+        delivered
+    }
+
+    #[cold]
+    fn cross_stream_traced(
+        &mut self,
+        (shadow, of): (SubId, SubId),
+        allowed: bool,
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<(AccountId, Target)>,
+        queue: Option<&[u8]>,
+    ) -> bool {
+        let account = self.subs.get(of.0 as usize).map_or(AccountId::NONE, |sub| sub.account);
+        let shown = self.subs.get(shadow.0 as usize).map(|sub| sub.subject.clone());
+        self.trace_import(account, None, msg.to);
+        if allowed {
+            return self.deliver_traced(of, origin, msg, targets, queue, shown.as_deref());
+        }
+        let Some((trace, headers)) = self.pause_trace(msg.headers) else { return false };
+        let only = trace.only;
+        let delivered =
+            only || self.deliver_to(of, origin, &Msg { headers: &headers, ..*msg }, targets, queue);
+        self.resume_trace(trace);
         delivered
     }
 
@@ -322,7 +360,27 @@ impl Core {
         let first = before.is_none();
         let share = before.map_or(import.share, |chain| chain.share);
         let via = (!first).then_some(import.importer);
-        let headers = self.info_headers(origin, import.importer, share, via, msg.headers);
+        let mut headers = self.info_headers(origin, import.importer, share, via, msg.headers);
+        let mut paused = None;
+        if self.msg_trace.is_some() {
+            self.trace_import(import.exporter, Some(msg.to), &subject);
+            if import.allow_trace {
+                let kind = (ResponseType::Stream, limits::RESPONSE_THRESHOLD);
+                let back = self.trace_dest(msg.headers).and_then(|dest| {
+                    self.new_response(import.exporter, import.importer, &dest, kind, None)
+                });
+                if let Some(back) = back {
+                    headers = headers::with(&headers, msg_trace::DEST, &back);
+                }
+            } else if let Some((trace, disabled)) = self.pause_trace(&headers) {
+                if trace.only {
+                    self.resume_trace(trace);
+                    return true;
+                }
+                headers = disabled;
+                paused = Some(trace);
+            }
+        }
         let tracking = self.begin_tracking(origin, &import, msg);
         let mut token = None;
         let reply = if msg.reply.is_empty() || msg.reply.starts_with(b"$JS.ACK.") {
@@ -330,7 +388,12 @@ impl Core {
         } else {
             let kind = (import.response, import.threshold);
             token = self.new_response(import.exporter, import.importer, msg.reply, kind, tracking);
-            let Some(token) = &token else { return false };
+            let Some(token) = &token else {
+                if let Some(trace) = paused {
+                    self.resume_trace(trace);
+                }
+                return false;
+            };
             &**token
         };
         // A copy, because the table may change while the message is under way.
@@ -340,6 +403,9 @@ impl Core {
         self.cross.chain = Some(Chain { share });
         let delivered = self.route_on(import.exporter, origin, &crossed);
         self.cross.chain = before;
+        if let Some(trace) = paused {
+            self.resume_trace(trace);
+        }
         if !delivered && let Some(token) = token {
             self.end_response(import.exporter, &token, Some(Outcome::Unavailable));
         }
