@@ -84,7 +84,9 @@ impl Broker {
         let mut clients: Vec<(u64, u32)> = core
             .conns
             .iter()
-            .filter(|(_, conn)| !conn.closing && conn.client().is_some_and(|c| c.counts()))
+            .filter(|(_, conn)| {
+                !conn.closing && conn.client().is_some_and(super::conn::Client::counts)
+            })
             .map(|(_, conn)| (conn.cid, conn.id.index))
             .collect();
         clients.sort_unstable();

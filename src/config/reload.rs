@@ -116,7 +116,9 @@ fn refuse(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     // Of accounts only limits can change so far.
     let shapes = |config: &Config| {
         let mut accounts = config.accounts.clone();
-        accounts.iter_mut().for_each(|account| account.limits = AccountLimits::default());
+        for account in &mut accounts {
+            account.limits = AccountLimits::default();
+        }
         accounts
     };
     alike("Accounts", &shapes(old), &shapes(new))?;

@@ -82,7 +82,7 @@ impl JetStream {
     }
 
     /// A stream's configuration, JSON.
-    pub(crate) fn config_json(&self, stream: &Stream) -> Vec<u8> {
+    pub(crate) fn config_json(stream: &Stream) -> Vec<u8> {
         serde_json::to_vec(&stream.config).unwrap_or_default()
     }
 

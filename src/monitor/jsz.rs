@@ -148,7 +148,7 @@ fn stream(json: &mut Json, scene: Scene<'_>, js: &JetStream, one: &Stream, wante
     json.text("leader", &scene.broker.options().server_name);
     json.close();
     if wanted.config {
-        json.raw("config", &js.config_json(one));
+        json.raw("config", &JetStream::config_json(one));
     }
     json.open_at("state");
     json.number("messages", state.messages);

@@ -30,7 +30,7 @@ fn eventually<T>(what: &str, mut wanted: impl FnMut() -> Option<T>) -> T {
 }
 
 fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
+    listener.set_nonblocking(true).expect("a socket may not block");
     eventually("a connection", || listener.accept().ok()).0
 }
 
@@ -153,8 +153,9 @@ fn heard(manager: &UnixDatagram, wanted: &str) -> String {
 }
 
 fn manager(directory: &Path) -> UnixDatagram {
-    let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let manager =
+        UnixDatagram::bind(directory.join("notify")).expect("a socket in a new directory");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a time above zero");
     manager
 }
 
