@@ -22,9 +22,6 @@ pub struct TlsSession {
     closed: bool,
 }
 
-/// Reads up to this many bytes leave no large buffer behind.
-const SMALL_BYTES: usize = 4096;
-
 /// A socket that has nothing for now.
 struct Nothing;
 
@@ -85,7 +82,6 @@ impl TlsSession {
     /// # Errors
     /// The peer broke the rules or is not trusted; an alert for it may be waiting.
     pub fn feed(&mut self, mut wire: &[u8], plain: &mut Vec<u8>) -> Result<(), Error> {
-        let is_large = wire.len() > SMALL_BYTES;
         while !wire.is_empty() && !self.closed {
             let before = wire.len();
             let read = self.connection.read_tls(&mut wire);
@@ -111,11 +107,9 @@ impl TlsSession {
                 return Err(Error::General("the record does not fit".to_owned()));
             }
         }
-        if is_large {
-            // Room for the largest record is kept until the next read: one that gives
-            // nothing lets it go.
-            let _ = self.connection.read_tls(&mut Nothing);
-        }
+        // Room for the largest record is kept until the next read: one that gives nothing lets
+        // it go.
+        let _ = self.connection.read_tls(&mut Nothing);
         Ok(())
     }
 
