@@ -6,12 +6,13 @@
 //!
 //! # Invariants
 //! - The counters of a connection are in exactly one place: in its entry while it is open,
-//!   in [`Past`] afterwards. So a total costs nothing per message.
-//! - [`ClosedRing`] never holds more than [`limits::CLOSED_BYTES_MAX`].
+//!   in `Past` afterwards. So a total costs nothing per message.
+//! - `ClosedRing` never holds more than [`limits::CLOSED_BYTES_MAX`].
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Broker;
 use super::account::{AccountState, AccountStats};

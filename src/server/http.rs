@@ -4,7 +4,7 @@
 //! HTTP (`monitor::http`) nor what is said.
 //!
 //! # Invariants
-//! - At most [`CONNECTIONS_MAX`] connections; a new one takes the place of the one that would
+//! - At most `CONNECTIONS_MAX` connections; a new one takes the place of the one that would
 //!   be closed next, unless that one is being written to.
 //! - A connection is answered one request a turn, so that pages asked for in a row do not
 //!   hold up messages.

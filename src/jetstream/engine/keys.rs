@@ -13,7 +13,8 @@ pub(super) const META: &[u8] = &[0];
 
 const STREAM: u8 = 1;
 
-/// Hot: which generation of the journal follows the database.
+/// Hot: which entries of the journal the database holds.
+#[cfg(feature = "server")]
 pub(crate) const JOURNAL: &[u8] = &[2];
 
 /// Hot: which row of a stream. Head and tail are neighbours, so that they share a page.

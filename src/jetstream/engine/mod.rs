@@ -33,6 +33,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 pub use headers::stored_headers;
+#[cfg(feature = "server")]
 pub(crate) use keys::JOURNAL;
 pub use mem::MemStore;
 pub use read::{answer, is_read};
