@@ -87,7 +87,7 @@ pub struct AccountStats<'a> {
     pub clients: u32,
     /// Leaf connections in it now.
     pub leafs: u32,
-    /// Subscriptions of its connections and of JetStream.
+    /// Subscriptions of its connections, of JetStream and of the server's own services.
     pub subs: u32,
     /// Connections closed because they were too slow.
     pub slow_consumers: u64,
@@ -347,6 +347,9 @@ mod tests {
         vec![Account::named("A"), Account::named("B")]
     }
 
+    /// Subscriptions of the server itself in each account, for its own services.
+    const SERVICES: u32 = 4;
+
     #[test]
     fn accounts_do_not_hear_each_other() {
         let mut world = World::new(two(), false);
@@ -358,12 +361,12 @@ mod tests {
         assert_eq!(world.sent(a), "MSG x 1 1\r\na\r\nMSG x 2 1\r\na\r\n");
         assert_eq!(world.sent(b) + &world.sent(global), "");
         let stats = world.broker.account_stats(AccountId(2)).unwrap();
-        assert_eq!((stats.name, stats.clients, stats.subs), ("A", 1, 2));
+        assert_eq!((stats.name, stats.clients, stats.subs), ("A", 1, 2 + SERVICES));
         assert_eq!((stats.traffic.clients.msgs_in, stats.traffic.clients.msgs_out), (1, 2));
         let now = world.now;
         world.broker.closed(now, a);
         let stats = world.broker.account_stats(AccountId(2)).unwrap();
-        assert_eq!((stats.clients, stats.subs, stats.traffic.clients.msgs_in), (0, 0, 1));
+        assert_eq!((stats.clients, stats.subs, stats.traffic.clients.msgs_in), (0, SERVICES, 1));
     }
 
     #[test]
@@ -381,8 +384,8 @@ mod tests {
             let stats = world.broker.account_stats(AccountId(id)).unwrap();
             (stats.clients, stats.subs, stats.traffic.clients.msgs_in)
         };
-        assert_eq!(sums(&world, 2), (0, 0, 1));
-        assert_eq!(sums(&world, 3), (2, 0, 2));
+        assert_eq!(sums(&world, 2), (0, SERVICES, 1));
+        assert_eq!(sums(&world, 3), (2, SERVICES, 2));
     }
 
     #[test]
