@@ -189,7 +189,8 @@ fn a_socket_of_the_service_manager_is_used() {
          exec \"$0\" -a 127.0.0.1 -p 1",
         fd = listener.as_raw_fd()
     );
-    let mut child = Command::new("sh")
+    // Other shells know one digit of a descriptor only.
+    let mut child = Command::new("bash")
         .arg("-c")
         .arg(script)
         .arg(sedge_binary())

@@ -83,8 +83,6 @@ fn every_function_gives_the_subject_that_nats_server_gives() {
         })
         .collect();
     cases.push(("rest.*.>".into(), "new.$1.>".into(), "rest.a.b.c".into()));
-    let plain = "one.{{partition(1000)}}.{{partition(7,1)}}";
-    cases.push(("plain.one".into(), plain.into(), "plain.one".into()));
     for (source, destination, subject) in &cases {
         write!(stream, "PUB {subject} 0\r\n\r\n").unwrap();
         let theirs = loop {

@@ -187,8 +187,8 @@ fn neutralise(value: &mut Value) {
                     "port" => "<port>",
                     "nonce" => "<nonce>",
                     "xkey" => "<xkey>",
-                    "rtt" | "pause_remaining" | "active" => "<duration>",
-                    "service" | "system" | "total" if value.as_u64() > Some(0) => "<duration>",
+                    "rtt" | "pause_remaining" | "active" | "system" => "<duration>",
+                    "service" | "total" if value.as_u64() > Some(0) => "<duration>",
                     "pinned_client_id" => "<r>",
                     _ => {
                         neutralise(value);
