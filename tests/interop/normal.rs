@@ -12,13 +12,15 @@ use crate::raw_client::{Frame, Message, printable};
 pub(crate) struct Normaliser {
     /// Generated text and its placeholder.
     aliases: Vec<(String, String)>,
+    /// Connections of the log, in the order they were seen.
+    cids: Vec<String>,
     /// What the scenario itself says: a name in it was not generated.
     scenario: String,
 }
 
 impl Normaliser {
     pub(crate) fn new(scenario: &str) -> Self {
-        Self { aliases: Vec::new(), scenario: scenario.to_owned() }
+        Self { aliases: Vec::new(), cids: Vec::new(), scenario: scenario.to_owned() }
     }
 
     /// Replaces `text` from now on.
@@ -118,8 +120,9 @@ impl Normaliser {
         }
     }
 
-    /// A line of the log without process, time and ports.
-    pub(crate) fn log_line(&self, line: &str) -> String {
+    /// A line of the log without process, time and ports. Connections are counted from 5:
+    /// nats-server counts its own, and not always in time.
+    pub(crate) fn log_line(&mut self, line: &str) -> String {
         let at = line.find("] ").map_or(0, |at| at + 2);
         let rest = line.get(at..).unwrap_or(line);
         let rest = rest.find('[').and_then(|at| rest.get(at..)).unwrap_or(rest);
@@ -132,6 +135,17 @@ impl Normaliser {
                 text.replace_range(start..start + digits, "<port>");
                 from = start;
             }
+        }
+        if let Some(at) = text.find("cid:") {
+            let start = at + "cid:".len();
+            let digits = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+            let cid = text[start..start + digits].to_owned();
+            let place = self.cids.iter().position(|known| *known == cid);
+            let place = place.unwrap_or_else(|| {
+                self.cids.push(cid);
+                self.cids.len() - 1
+            });
+            text.replace_range(start..start + digits, &(place + 5).to_string());
         }
         if let Some(at) = text.find("(sha256:") {
             text.truncate(at);
@@ -187,8 +201,8 @@ fn neutralise(value: &mut Value) {
                     "port" => "<port>",
                     "nonce" => "<nonce>",
                     "xkey" => "<xkey>",
-                    "rtt" | "pause_remaining" | "active" | "system" => "<duration>",
-                    "service" | "total" if value.as_u64() > Some(0) => "<duration>",
+                    "rtt" | "pause_remaining" | "active" => "<duration>",
+                    "service" | "system" | "total" if value.is_u64() => "<duration>",
                     "pinned_client_id" => "<r>",
                     _ => {
                         neutralise(value);
