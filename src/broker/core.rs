@@ -437,11 +437,33 @@ impl Core {
         if self.msg_trace.is_some() {
             return self.route_traced(account, origin, msg, targets);
         }
+        self.route_in::<false>(account, origin, msg, targets)
+    }
+
+    /// As [`Self::route`], for a message that is traced.
+    #[cold]
+    fn route_traced(
+        &mut self,
+        account: AccountId,
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<(AccountId, Target)>,
+    ) -> bool {
+        self.route_in::<true>(account, origin, msg, targets)
+    }
+
+    fn route_in<const TRACED: bool>(
+        &mut self,
+        account: AccountId,
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<(AccountId, Target)>,
+    ) -> bool {
         let Some(state) = self.account_mut(account) else { return false };
         let found = state.interest.find(msg.to);
         let mut delivered = false;
         for &sub in &found.matches().plain {
-            delivered |= self.deliver_to(sub, origin, msg, targets, None);
+            delivered |= self.deliver_member::<TRACED>(sub, origin, msg, targets, None);
         }
         for group in &found.matches().queues {
             if let Origin::Leaf { queues, .. } = origin
@@ -449,7 +471,8 @@ impl Core {
             {
                 continue;
             }
-            delivered |= self.deliver_to_one(&group.members, &group.queue, origin, msg, targets);
+            let (members, queue) = (&group.members, &group.queue);
+            delivered |= self.deliver_to_one::<TRACED>(members, queue, origin, msg, targets);
         }
         if let Some(state) = self.account_mut(account) {
             state.interest.recycle(found);
@@ -472,9 +495,25 @@ impl Core {
         }
     }
 
+    #[inline]
+    fn deliver_member<const TRACED: bool>(
+        &mut self,
+        id: SubId,
+        origin: Origin<'_>,
+        msg: &Msg<'_>,
+        targets: &mut Vec<(AccountId, Target)>,
+        queue: Option<&[u8]>,
+    ) -> bool {
+        if TRACED {
+            self.deliver_traced(id, origin, msg, targets, queue, None)
+        } else {
+            self.deliver_to(id, origin, msg, targets, queue)
+        }
+    }
+
     /// One member of a queue group: a random local one that takes it, else one behind a
     /// leaf connection.
-    fn deliver_to_one(
+    fn deliver_to_one<const TRACED: bool>(
         &mut self,
         members: &[SubId],
         queue: &[u8],
@@ -493,7 +532,7 @@ impl Core {
         for leafs in [false, true] {
             for &member in after.iter().chain(before) {
                 if is_leaf(self, member) == leafs
-                    && self.deliver_to(member, origin, msg, targets, Some(queue))
+                    && self.deliver_member::<TRACED>(member, origin, msg, targets, Some(queue))
                 {
                     return true;
                 }

@@ -219,55 +219,6 @@ impl Core {
         self.note(&event);
     }
 
-    /// [`Core::route`] for a message that is traced.
-    #[cold]
-    pub(super) fn route_traced(
-        &mut self,
-        account: AccountId,
-        origin: Origin<'_>,
-        msg: &Msg<'_>,
-        targets: &mut Vec<(AccountId, Target)>,
-    ) -> bool {
-        let Some(state) = self.account_mut(account) else { return false };
-        let found = state.interest.find(msg.to);
-        let mut delivered = false;
-        for &sub in &found.matches().plain {
-            delivered |= self.deliver_traced(sub, origin, msg, targets, None, None);
-        }
-        for group in &found.matches().queues {
-            if let Origin::Leaf { queues, .. } = origin
-                && !queues.iter().any(|queue| **queue == *group.queue)
-            {
-                continue;
-            }
-            let start = self.rng.index(group.members.len());
-            let (before, after) =
-                group.members.split_at_checked(start).unwrap_or((&group.members, &[]));
-            let is_leaf = |core: &Self, member: SubId| {
-                let sub = core.subs.get(member.0 as usize);
-                sub.is_some_and(|sub| matches!(sub.receiver, Receiver::Leaf { .. }))
-            };
-            let members = after.iter().chain(before).copied();
-            let (leafs, others): (Vec<_>, Vec<_>) =
-                members.partition(|member| is_leaf(self, *member));
-            for member in others.into_iter().chain(leafs) {
-                let queue = Some(&*group.queue);
-                if self.deliver_traced(member, origin, msg, targets, queue, None) {
-                    delivered = true;
-                    break;
-                }
-            }
-        }
-        if let Some(state) = self.account_mut(account) {
-            state.interest.recycle(found);
-        }
-        self.settle_delivery(msg);
-        if !self.cross.hits.is_empty() {
-            delivered |= self.cross(account, origin, msg);
-        }
-        delivered
-    }
-
     /// Delivers, and notes it. `shown` is the subject of the subscription as the publisher's
     /// account knows it.
     pub(super) fn deliver_traced(
