@@ -1,8 +1,9 @@
 //! Certificates for tests, made by `openssl` when they are needed.
 //!
-//! Owns the authority `ca`, the server's certificate `server` (for `localhost`) and a
-//! client's, `client` (`O=acme, CN=client`, with an e-mail address), each as `.pem` and
-//! `.key` in a fresh directory, and TLS clients that trust the authority.
+//! Owns the authority `ca`, the server's certificate `server` (for `localhost` and
+//! 127.0.0.1), a hub's, `hub` (for `localhost` only), and a client's, `client`
+//! (`O=acme, CN=client`, with an e-mail address), each as `.pem` and `.key` in a fresh
+//! directory, and TLS clients that trust the authority.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -29,6 +30,7 @@ pub(crate) fn certificates() -> Option<tempfile::TempDir> {
                 -extfile $1.ext -out $1.pem; }
         new ca; openssl req -x509 -new -key ca.key -days 2 -subj /CN=ca -out ca.pem
         sign server /CN=localhost 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n'
+        sign hub /CN=localhost 'subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n'
         sign client /O=acme/CN=client \
             'subjectAltName=email:client@acme.com\nextendedKeyUsage=clientAuth\n'
         mkdir other; cp server.* other/; new other/ca

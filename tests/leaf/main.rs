@@ -8,6 +8,9 @@
     reason = "only the library keeps its clock in one place; tests wait in real time"
 )]
 
+#[path = "../behaviour/certificates.rs"]
+#[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
+mod certificates;
 #[path = "../interop/peers.rs"]
 #[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
 mod peers;

@@ -1,34 +1,11 @@
 //! TLS to the hub, with an authority of our own.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use crate::certificates::certificates;
 use crate::raw_client::{DEADLINE, RawClient};
 use crate::world::{Hub, count_lines, gateway, wait_for_line, wait_for_way};
-
-/// An authority and a certificate for `localhost`, made by `openssl`; `None` after saying
-/// loudly that it is missing.
-fn certificates() -> Option<tempfile::TempDir> {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let extensions = "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\n";
-    std::fs::write(directory.path().join("ext"), extensions).expect("written");
-    let script = "set -e; new() { openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }
-        new ca; openssl req -x509 -new -key ca.key -days 2 -subj /CN=ca -out ca.pem
-        new hub; openssl req -new -key hub.key -subj /CN=localhost -out hub.csr
-        openssl x509 -req -in hub.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-            -extfile ext -out hub.pem";
-    let made = Command::new("sh").arg("-c").arg(script).current_dir(directory.path()).output();
-    match made {
-        Ok(output) if output.status.success() => Some(directory),
-        other => {
-            let why = format!("certificates for the TLS tests need openssl: {other:?}");
-            assert!(std::env::var("SEDGE_REQUIRE_PEERS").as_deref() != Ok("1"), "{why}");
-            eprintln!("LEFT OUT: {why}");
-            None
-        }
-    }
-}
 
 fn hub_tls(directory: &Path, more: &str) -> String {
     let path = directory.display();
