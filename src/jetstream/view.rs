@@ -72,16 +72,19 @@ impl JetStream {
     }
 
     /// The streams, by name.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only monitoring asks"))]
     pub(crate) fn streams_by_name(&self) -> impl Iterator<Item = &Stream> {
         self.names.values().filter_map(|id| self.streams.get(id))
     }
 
     /// Consumers of a stream that clients made.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only monitoring asks"))]
     pub(crate) fn consumers_shown(&self, stream: &Stream) -> usize {
         self.consumer_count(stream.id)
     }
 
     /// A stream's configuration, JSON.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only monitoring asks"))]
     pub(crate) fn config_json(stream: &Stream) -> Vec<u8> {
         serde_json::to_vec(&stream.config).unwrap_or_default()
     }

@@ -271,6 +271,7 @@ impl JetStream {
 
     /// A stream's consumers for the monitoring pages, JSON, by name: those of clients, or
     /// those that only serve mirrors and sources.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only monitoring asks"))]
     pub(crate) fn consumer_jsons(
         &self,
         now: Now,
