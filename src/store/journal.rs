@@ -200,7 +200,9 @@ impl Journal {
             }
         };
         file.set_len(FILE_BYTES)?;
-        let zeros = vec![0; 16 * PAGE];
+        // A page at a time: what is written as one piece the kernel may count, and some file
+        // systems write, as one piece ever after.
+        let zeros = [0; PAGE];
         let mut at = 0;
         while at < FILE_BYTES {
             file.write(at, &zeros)?;
