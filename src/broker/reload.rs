@@ -11,7 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::conn::{CloseReason, Conn, Kind};
+use super::conn::{Client, CloseReason, Conn, Kind};
 use super::options::Options;
 use super::{Broker, Notice, Output};
 use crate::auth::account::AccountLimits;
@@ -19,8 +19,8 @@ use crate::time::Now;
 
 impl Broker {
     /// Takes the options that can change while it runs: those of INFO that clients are told
-    /// later, limits, timers, the log. Accounts change in their limits only, users not at
-    /// all.
+    /// later, limits, timers, the log. Accounts change in their limits only; users have a
+    /// call of their own.
     pub fn reload(&mut self, now: Now, options: &Options) {
         self.core.now = now;
         self.set_logging(options.logging);
@@ -84,9 +84,7 @@ impl Broker {
         let mut clients: Vec<(u64, u32)> = core
             .conns
             .iter()
-            .filter(|(_, conn)| {
-                !conn.closing && conn.client().is_some_and(super::conn::Client::counts)
-            })
+            .filter(|(_, conn)| !conn.closing && conn.client().is_some_and(Client::counts))
             .map(|(_, conn)| (conn.cid, conn.id.index))
             .collect();
         clients.sort_unstable();

@@ -12,11 +12,11 @@
 //! where nats-server refuses all changes but a few; `log_size_limit`, `log_max_num` and
 //! `lame_duck_*` can be changed.
 //! Where it does less: JetStream cannot be switched on or off, nor given more room, and of
-//! accounts only limits can change; users and TLS of clients need a restart.
+//! accounts only limits can change.
 //!
 //! Source: nats-server 2.15 after SIGHUP.
 
-use super::{Config, RemoteConfig};
+use super::{Authorization, Config, RemoteConfig};
 use crate::auth::account::AccountLimits;
 use crate::time::GoDuration;
 
@@ -33,6 +33,8 @@ pub struct Reload {
     pub pid_file: bool,
     /// The ports file is written at another place.
     pub ports_file: bool,
+    /// Who may sign in changes, or what they may do.
+    pub users: bool,
     /// Accounts change: their exports, imports, mappings, limits.
     pub accounts: bool,
     /// Remotes that stay as they are: their places in the old and the new configuration.
@@ -103,13 +105,6 @@ fn refuse(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     let system = |config: &Config| config.system_account.clone().unwrap_or_default();
     same("SystemAccount", &system(old), &system(new))?;
     // Nothing applies these to a running server yet.
-    alike("Users", &old.users, &new.users)?;
-    alike("Authorization", &old.authorization, &new.authorization)?;
-    alike("NoAuthUser", &old.no_auth_user, &new.no_auth_user)?;
-    alike("DefaultPermissions", &old.default_permissions, &new.default_permissions)?;
-    alike("Proxies", &old.trusted_proxies, &new.trusted_proxies)?;
-    alike("ProxyRequired", &old.proxy_required, &new.proxy_required)?;
-    alike("TLSConfig", &old.tls, &new.tls)?;
     alike("AllowNonTLS", &old.allow_non_tls, &new.allow_non_tls)?;
     alike("Tags", &old.server_tags, &new.server_tags)?;
     alike("Metadata", &old.server_metadata, &new.server_metadata)?;
@@ -244,7 +239,42 @@ impl Reload {
         }
     }
 
+    /// The same for a value that is not shown.
+    fn note_change<T: PartialEq>(&mut self, text: &str, old: &T, new: &T) -> bool {
+        if old != new {
+            self.line(text);
+        }
+        old != new
+    }
+
     fn access(&mut self, old: &Config, new: &Config) {
+        let single = |config: &Config| match &config.authorization {
+            Authorization::User { user, password } => Some((user.clone(), password.clone())),
+            Authorization::None | Authorization::Token(_) => None,
+        };
+        let token = |config: &Config| match &config.authorization {
+            Authorization::Token(token) => Some(token.clone()),
+            Authorization::None | Authorization::User { .. } => None,
+        };
+        let name = |config: &Config| single(config).map(|(user, _)| user);
+        let password = |config: &Config| single(config).map(|(_, password)| password);
+        let maps = |config: &Config| config.tls.as_ref().is_some_and(|tls| tls.verify_and_map);
+        self.users = [
+            self.note_change("authorization users", &old.users, &new.users),
+            self.note_change("authorization username", &name(old), &name(new)),
+            self.note_change("authorization password", &password(old), &password(new)),
+            self.note_change("authorization token", &token(old), &token(new)),
+            self.note_change("no_auth_user", &old.no_auth_user, &new.no_auth_user),
+            self.note_change("proxies trusted keys", &old.trusted_proxies, &new.trusted_proxies),
+            self.note_change("proxy_required", &old.proxy_required, &new.proxy_required),
+            self.note_change("lax_permissions", &old.lax_permissions, &new.lax_permissions),
+            maps(old) != maps(new),
+        ]
+        .contains(&true);
+        if old.tls != new.tls {
+            let state = if new.tls.is_some() { "enabled" } else { "disabled" };
+            self.line(format!("tls = {state}"));
+        }
         self.accounts = old.accounts != new.accounts;
         if self.accounts {
             self.line("accounts");
@@ -358,7 +388,7 @@ mod tests {
             config.auth_timeout = Duration::from_millis(1500);
         })
         .unwrap();
-        assert!(reload.log && !reload.accounts && !reload.max_connections);
+        assert!(reload.log && !reload.users && !reload.accounts && !reload.max_connections);
         assert_eq!(
             reload.lines,
             [

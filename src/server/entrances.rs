@@ -3,7 +3,6 @@
 //! Owns what of `tls`, `websocket` and `proxy_protocol` the listeners and INFO get. Does not
 //! own reading the keys (`config`) nor the ways in themselves ([`crate::net::opening`]).
 
-use super::run::{Print, Server};
 use crate::broker::options::{TlsOffer, WebSocketOffer};
 use crate::config::{Config, WebSocketConfig};
 use crate::net::opening::Entrance;
@@ -59,20 +58,6 @@ pub fn web(web: &WebSocketConfig, max_payload: u32) -> Result<Entrance, String> 
         upgrade_timeout: web.handshake_timeout,
         ..Entrance::default()
     })
-}
-
-/// Reads all certificates anew, for those who connect from now on. Whoever is connected, or
-/// on the way, is not touched; after an error nobody is.
-///
-/// # Errors
-/// As [`client`].
-pub fn reload<P: Print>(server: &mut Server<P>, config: &Config) -> Result<(), String> {
-    let client = client(config)?;
-    let web = config.websocket.as_ref().map(|listener| web(listener, config.max_payload));
-    let web = web.transpose()?;
-    server.set_entrance(client);
-    server.set_web_entrance(web.unwrap_or_default());
-    Ok(())
 }
 
 /// What INFO says of TLS on the client port.

@@ -59,11 +59,14 @@ fn base_path(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("/{path}") }
 }
 
-/// The bound monitoring port, with the address it is announced by; `None`: there is none.
+/// The monitoring port, bound here unless the service manager did, with the address it is announced by; `None`: there is none.
 ///
 /// # Errors
 /// What to change, for the operator.
-pub fn bind(config: &Config) -> Result<Option<(TcpListener, u16, String)>, String> {
+pub fn bind(
+    config: &Config,
+    inherited: Option<TcpListener>,
+) -> Result<Option<(TcpListener, u16, String)>, String> {
     let Some(port) = config.monitor.http_port.filter(|port| *port != 0) else { return Ok(None) };
     let shown = http_host(config);
     let host = shown.trim_start_matches('[').trim_end_matches(']');
@@ -72,7 +75,8 @@ pub fn bind(config: &Config) -> Result<Option<(TcpListener, u16, String)>, Strin
         format!("can't listen to the monitor port: {shown}:{port}: {error}; change http or -m")
     };
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(failed)?.collect();
-    let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
+    let bind = || TcpListener::bind(&addresses[..]).map_err(failed);
+    let listener = inherited.map_or_else(bind, Ok)?;
     let port = listener.local_addr().map_or(port, |address| address.port());
     let text = format!("Starting http monitor on {shown}:{port}");
     Ok(Some((listener, port, text)))

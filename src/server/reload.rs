@@ -7,13 +7,17 @@
 use std::path::Path;
 
 use super::cli::Start;
+use super::entrances;
 use super::files;
 use super::log::LogOptions;
 use super::start;
+use super::users;
+use crate::auth::sign_in::SignInOptions;
 use crate::broker::options::Options;
 use crate::config::reload::{Reload, compare};
 use crate::config::{Config, Machine};
 use crate::leaf::RemoteOptions;
+use crate::net::opening::Entrance;
 use crate::net::tls::TlsClient;
 use crate::time::Duration;
 
@@ -44,6 +48,12 @@ pub struct Plan {
     pub log: Option<LogOptions>,
     /// Of the broker.
     pub options: Options,
+    /// Who may sign in, if that changes.
+    pub users: Option<SignInOptions>,
+    /// What clients go through on their way in, with the certificates as they are now.
+    pub entrance: Entrance,
+    /// The same for WebSocket clients.
+    pub web_entrance: Entrance,
     /// Grace period and duration.
     pub lame_duck: (Duration, Duration),
     /// Places of remotes to leave.
@@ -93,6 +103,11 @@ impl Reloader {
             return Err(vec![format!("Sedge does not have this yet: {}", unapplied.join(", "))]);
         }
         let reload = compare(&self.config, &config).map_err(|refusal| vec![refusal.to_string()])?;
+        // A certificate may have been renewed without a change of the file.
+        let entrance = entrances::client(&config).map_err(|error| vec![error])?;
+        let web = config.websocket.as_ref();
+        let web = web.map(|web| entrances::web(web, config.max_payload)).transpose();
+        let web_entrance = web.map_err(|error| vec![error])?;
         let mut join = Vec::new();
         let mut places = vec![None; config.leafnodes.remotes.len()];
         for &(old, new) in &reload.kept {
@@ -125,6 +140,9 @@ impl Reloader {
             done,
             log: reload.log.then(|| LogOptions::from(&config)),
             options: start::options(&config, id, name, port),
+            users: reload.users.then(|| users::sign_in_options(&config)),
+            entrance,
+            web_entrance: web_entrance.unwrap_or_default(),
             lame_duck: (config.lame_duck_grace_period, config.lame_duck_duration),
             leave,
             join,

@@ -124,17 +124,18 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         return Err(Box::new((log, error)));
     }
     let manager = Manager::from_environment();
-    let listener = Inherited::from_environment().and_then(|mut inherited| {
-        inherited.take(systemd::CLIENTS).map_or_else(|| bind(config), Ok)
-    });
-    let listener = match listener {
+    let mut inherited = match Inherited::from_environment() {
+        Ok(inherited) => inherited,
+        Err(error) => return Err(Box::new((log, error))),
+    };
+    let listener = match inherited.take(systemd::CLIENTS).map_or_else(|| bind(config), Ok) {
         Ok(listener) => listener,
         Err(error) => return Err(Box::new((log, error))),
     };
     let port = listener.local_addr().map_or(0, |address| address.port());
     let mut ports = Ports::default();
     ports.set_clients(&config.host, port, config.tls.is_some());
-    let pages = match monitoring::bind(config) {
+    let pages = match monitoring::bind(config, inherited.take(systemd::MONITORING)) {
         Ok(pages) => pages,
         Err(error) => return Err(Box::new((log, error))),
     };
@@ -144,10 +145,14 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         ports.add("monitoring", "http", host, *http_port);
     }
     let mut options = Options { secret, ..options(config, server_id.clone(), name.clone(), port) };
-    let web = match bind_web(config) {
+    let web = match bind_web(config, inherited.take(systemd::WEB_SOCKETS)) {
         Ok(web) => web,
         Err(error) => return Err(Box::new((log, error))),
     };
+    if let Some(web) = &web {
+        let scheme = if web.config.tls.is_some() && !web.config.no_tls { "wss" } else { "ws" };
+        ports.add("websocket", scheme, &web.config.host, web.port);
+    }
     options.web_socket = web.as_ref().map(|web| entrances::web_offer(web.config, web.port));
     let js = config.jetstream.as_ref().map(|js| jetstream_options(js, &name));
     if let (Some(js), Some(options)) = (&config.jetstream, &js) {
@@ -428,9 +433,9 @@ struct Web<'a> {
     port: u16,
 }
 
-fn bind_web(config: &Config) -> Result<Option<Web<'_>>, String> {
+fn bind_web(config: &Config, inherited: Option<TcpListener>) -> Result<Option<Web<'_>>, String> {
     let Some(config) = &config.websocket else { return Ok(None) };
-    let listener = bind_at(&config.host, config.port)?;
+    let listener = inherited.map_or_else(|| bind_at(&config.host, config.port), Ok)?;
     let port = listener.local_addr().map_or(0, |address| address.port());
     Ok(Some(Web { config, listener, port }))
 }

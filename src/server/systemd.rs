@@ -7,7 +7,7 @@
 //! The messages are a few lines of text in a datagram, which needs no crate. Taking over an
 //! inherited descriptor is unsafe, so that is left to one.
 //!
-//! Source: `sd_notify(3)`, `sd_listen_fds(3)`, systemd.service(5) `Type=notify-reload`.
+//! Source: `sd_notify(3)`, `sd_listen_fds(3)`, `systemd.service(5)` `Type=notify-reload`.
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;

@@ -1,5 +1,7 @@
 //! What operators do to a running server: reload it, rotate its log, run it under systemd.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;

@@ -64,6 +64,11 @@ impl<P: Print> Server<P> {
         }
         self.lame_duck = plan.lame_duck;
         self.broker.reload(now, &plan.options);
+        self.set_entrance(plan.entrance);
+        self.set_web_entrance(plan.web_entrance);
+        if let Some(users) = plan.users {
+            self.broker.replace_users(now, users);
+        }
         for place in plan.leave {
             self.broker.leave_remote(now, place);
         }
