@@ -4,7 +4,6 @@
 //! applies one takes its line away.
 
 use super::{Authorization, Config};
-use crate::auth::account::GLOBAL;
 
 impl Config {
     /// The keys that are valid and would have no effect, by name.
@@ -15,7 +14,6 @@ impl Config {
 
     /// Each key that nothing applies, and whether it is set.
     pub(super) fn applied_not_yet(&self) -> Vec<(&'static str, bool)> {
-        let account = self.leafnodes.remotes.iter().any(|remote| remote.account != GLOBAL);
         let web = self.websocket.as_ref();
         vec![
             (
@@ -25,7 +23,6 @@ impl Config {
             ("websocket.no_auth_user", web.is_some_and(|web| web.no_auth_user.is_some())),
             ("https, https_port", self.monitor.https_port.is_some()),
             ("default_js_domain", !self.default_js_domain.is_empty()),
-            ("an account other than $G as that of a leaf remote", account),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::raw_client::{DEADLINE, Message, RawClient};
+use crate::server::Server;
 use crate::world::{
     Hub, gateway, messages_within, next_message, remote_to, wait_for_line, wait_for_way,
 };
@@ -207,4 +208,49 @@ fn two_ways_to_the_same_account_are_found_to_be_a_loop() {
     above.send("SUB up 1\r\n");
     above.flush();
     wait_for_way(&mut below, &mut above, "up", DEADLINE);
+}
+
+#[test]
+fn each_account_has_a_link_of_its_own() {
+    let accounts = "accounts { X { users: [{user: x, password: x}] }, \
+                    Y { users: [{user: y, password: y}] } }";
+    let Some(hub) = Hub::start("HUB", "", accounts) else { return };
+    let at = hub.leaf_address;
+    let gateway = Server::sedge(&format!(
+        "server_name: GW\n{accounts}\nleafnodes {{ remotes: [ \
+         {{ url: \"nats-leaf://x:x@{at}\", account: X }}, \
+         {{ url: \"nats-leaf://y:y@{at}\", account: Y }} ] }}\n"
+    ));
+    let client = |server: &Server, user: &str| {
+        let mut client = RawClient::connect(server.address()).expect("the server accepts");
+        client.expect("INFO ");
+        let options =
+            format!("\"verbose\":false,\"headers\":true,\"user\":\"{user}\",\"pass\":\"{user}\"");
+        client.send(format!("CONNECT {{{options}}}\r\nPING\r\n"));
+        client.expect("PONG");
+        client
+    };
+    let (mut x_above, mut y_above) = (client(&hub.server, "x"), client(&hub.server, "y"));
+    let (mut x_below, mut y_below) = (client(&gateway, "x"), client(&gateway, "y"));
+    for client in [&mut x_above, &mut y_above] {
+        client.send("SUB up.> 1\r\nSUB trace 2\r\n");
+        client.flush();
+    }
+    wait_for_way(&mut x_below, &mut x_above, "up.x", DEADLINE);
+    wait_for_way(&mut y_below, &mut y_above, "up.y", DEADLINE);
+    x_below.publish("up.x", b"for x only");
+    assert_eq!(next_message(&mut x_above).payload, b"for x only");
+    assert_eq!(messages_within(&mut y_above, MOMENT), []);
+
+    let headers = "NATS/1.0\r\nNats-Trace-Dest: trace\r\n\r\n";
+    x_below.send("SUB trace 9\r\n");
+    x_below.send(format!("HPUB up.x {0} {0}\r\n{headers}\r\n", headers.len()));
+    let traced = messages_within(&mut x_below, MOMENT);
+    let text: String = traced.iter().map(|m| String::from_utf8_lossy(&m.payload)).collect();
+    assert!(text.contains("\"kind\":4,") && text.contains("\"hop\":\"1\""), "{text}");
+    assert!(text.contains("\"hops\":1,"), "{text}");
+    let seen = messages_within(&mut x_above, MOMENT);
+    let hop =
+        seen.iter().any(|m| String::from_utf8_lossy(&m.headers).contains("Nats-Trace-Hop: 1"));
+    assert!(hop, "{seen:?}");
 }
