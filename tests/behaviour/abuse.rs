@@ -204,3 +204,29 @@ fn guessing_passwords_keeps_nobody_waiting() {
     });
     bystanders.were_served();
 }
+
+#[test]
+fn a_thousand_half_open_tls_handshakes_are_closed_and_cost_little() {
+    // The beginning of a ClientHello; a server that waits for the rest waits for ever.
+    const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    allow_many_files();
+    let server = Server::sedge(&format!(
+        "{USERS}\nallow_non_tls: true\ntls {{ cert_file: \"$CERTS/server.pem\", \
+         key_file: \"$CERTS/server.key\", timeout: 1 }}\n"
+    ));
+    let mut bystanders = Bystanders::meet(server.address());
+    let before = server.resident_bytes();
+    let mut sockets = Vec::new();
+    for number in 0..1000 {
+        let mut socket = TcpStream::connect(server.address()).expect("it accepts");
+        let _ = socket.write_all(&HELLO[..number % (HELLO.len() + 1)]);
+        sockets.push(socket);
+        if number % 50 == 0 {
+            bystanders.talk();
+        }
+    }
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 24 * MIB, "{grown} bytes for 1,000 half-open handshakes");
+    all_closed(&mut sockets, &mut bystanders);
+    bystanders.were_served();
+}

@@ -13,12 +13,16 @@ mod raw_client;
 #[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
 mod server;
 
+#[path = "../../examples/soak/load.rs"]
+mod load;
+
 mod abuse;
 mod bad_input;
 mod memory;
 mod operation;
 mod proxy;
 mod slow_consumer;
+mod soak;
 mod storage;
 mod tls;
 mod web_socket;
