@@ -33,7 +33,8 @@ impl Ports {
         self.lists.push((what, urls));
     }
 
-    /// Writes the file into `directory`, if there is one.
+    /// Writes the file into `directory`, if there is one. It appears there whole: scripts wait
+    /// for it to exist and read it at once.
     ///
     /// # Errors
     /// A text for the log.
@@ -48,7 +49,9 @@ impl Ports {
                 format!("{what:?}:[{}]", urls.join(","))
             })
             .collect();
-        fs::write(&path, format!("{{{}}}", lists.join(",")))
+        let part = path.with_extension("ports.part");
+        fs::write(&part, format!("{{{}}}", lists.join(",")))
+            .and_then(|()| fs::rename(&part, &path))
             .map_err(|error| format!("Error writing ports file ({}): {error}", path.display()))
     }
 }
