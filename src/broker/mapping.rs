@@ -124,13 +124,14 @@ impl Core {
 
     /// The subject after the mappings of our JetStream domain.
     fn mapped_by_domain<'a>(&self, account: AccountId, subject: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.account(account).is_none_or(|state| state.js.is_none()) {
-            return Cow::Borrowed(subject);
-        }
         let Some(rest) = subject.strip_prefix(&self.domain_prefix[..]) else {
             return Cow::Borrowed(subject);
         };
-        if rest == b"INFO" || MAPPED.iter().any(|prefix| rest.starts_with(prefix)) {
+        // An account without JetStream hears that it has none, on the domain's subjects too.
+        if account == AccountId::SYSTEM
+            || rest == b"INFO"
+            || MAPPED.iter().any(|prefix| rest.starts_with(prefix))
+        {
             Cow::Owned([b"$JS.API.", rest].concat())
         } else if rest.starts_with(b"$KV.") || rest.starts_with(b"$OBJ.") {
             Cow::Borrowed(rest)

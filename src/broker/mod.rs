@@ -200,7 +200,7 @@ impl Broker {
     pub fn new(options: Options, js: Option<jetstream::options::Options>, seed: u64) -> Self {
         let identity = leaf::identity(&options);
         let mut core = Core::new(options, seed);
-        if let Some(domain) = &core.options.domain {
+        if let (Some(domain), true) = (&core.options.domain, js.is_some()) {
             core.domain_prefix = format!("$JS.{domain}.API.").into_bytes();
         }
         let options = ::core::mem::take(&mut core.options);
