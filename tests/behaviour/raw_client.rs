@@ -1,6 +1,6 @@
 //! A NATS client that says exactly what it is told and shows exactly what it hears.
 //!
-//! Owns one TCP connection and the bytes received on it. Knows just enough of the protocol to
+//! Owns one connection and the bytes received on it. Knows just enough of the protocol to
 //! cut what a server sends into [`Frame`]s; it answers nothing by itself, but for `PING` after
 //! [`RawClient::greet`]. Every wait has a deadline, so a silent server fails a test instead of
 //! hanging it.
@@ -77,10 +77,22 @@ pub(crate) enum NoFrame {
     TimedOut,
 }
 
+/// What carries the bytes of a client: a socket, or something around one.
+pub(crate) trait Wire: Read + Write + fmt::Debug {
+    /// How long a read waits.
+    fn set_read_timeout(&self, time: Duration) -> io::Result<()>;
+}
+
+impl Wire for TcpStream {
+    fn set_read_timeout(&self, time: Duration) -> io::Result<()> {
+        Self::set_read_timeout(self, Some(time))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RawClient {
-    socket: TcpStream,
+    socket: Box<dyn Wire>,
     bytes: Vec<u8>,
     frames: VecDeque<Frame>,
     closed: bool,
@@ -94,13 +106,15 @@ impl RawClient {
         let socket = TcpStream::connect_timeout(&address, DEADLINE)?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(DEADLINE))?;
-        Ok(Self {
-            socket,
-            bytes: Vec::new(),
-            frames: VecDeque::new(),
-            closed: false,
-            answers_pings: false,
-        })
+        Ok(Self::over(Box::new(socket), Vec::new()))
+    }
+
+    /// A client on a wire that is there already; `bytes` have been read from it.
+    pub(crate) fn over(socket: Box<dyn Wire>, bytes: Vec<u8>) -> Self {
+        let frames = VecDeque::new();
+        let mut client = Self { socket, bytes, frames, closed: false, answers_pings: false };
+        client.cut_frames();
+        client
     }
 
     /// Connects and has spoken: `INFO` read, `CONNECT` sent, `PONG` and the second `INFO` seen.
@@ -228,7 +242,7 @@ impl RawClient {
         }
         // A zero timeout would mean "for ever", and below a millisecond it may round to zero.
         let left = left.max(Duration::from_millis(1));
-        self.socket.set_read_timeout(Some(left)).expect("the timeout is above zero");
+        self.socket.set_read_timeout(left).expect("the timeout is above zero");
         let mut buffer = vec![0; 65536];
         match self.socket.read(&mut buffer) {
             Ok(0) => self.closed = true,
@@ -240,6 +254,11 @@ impl RawClient {
             // A reset is how a close looks when the server did not read all we sent.
             Err(_) => self.closed = true,
         }
+        self.cut_frames();
+        Ok(())
+    }
+
+    fn cut_frames(&mut self) {
         let mut used = 0;
         while let Some((frame, size)) = cut(&self.bytes[used..]) {
             used += size;
@@ -250,7 +269,6 @@ impl RawClient {
             }
         }
         self.bytes.drain(..used);
-        Ok(())
     }
 }
 

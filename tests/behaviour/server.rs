@@ -112,6 +112,15 @@ impl Server {
         Ok(())
     }
 
+    /// Where the log says that something else listens: what follows `text`.
+    pub(crate) fn listener(&self, text: &str) -> Result<SocketAddr, String> {
+        let log = self.log();
+        let found = log.lines().find_map(|line| line.split_once(text));
+        found
+            .and_then(|(_, address)| address.trim().parse().ok())
+            .ok_or_else(|| format!("no line {text:?}:\n{log}"))
+    }
+
     /// What the server has logged.
     pub(crate) fn log(&self) -> String {
         self.log.0.lock().expect("no reader panics").lines.join("\n")
@@ -222,7 +231,8 @@ fn write_config(directory: &Path, config: &str) -> Result<(), String> {
 }
 
 /// Makes an authority, `ca.pem`, and of it `server.pem` with `server.key`, for `localhost` and
-/// `127.0.0.1`, with `openssl`.
+/// `127.0.0.1`, and `client.pem` with `client.key` (`O=acme, CN=client`, with an e-mail
+/// address), with `openssl`.
 pub(crate) fn make_certificates(directory: &Path) -> Result<(), String> {
     const SCRIPT: &str = "set -e
         openssl ecparam -name prime256v1 -genkey -noout -out ca.key
@@ -231,7 +241,12 @@ pub(crate) fn make_certificates(directory: &Path) -> Result<(), String> {
         openssl req -new -key server.key -subj /CN=localhost -out server.csr
         echo subjectAltName=DNS:localhost,IP:127.0.0.1 > names
         openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-            -extfile names -out server.pem";
+            -extfile names -out server.pem
+        openssl ecparam -name prime256v1 -genkey -noout -out client.key
+        openssl req -new -key client.key -subj /O=acme/CN=client -out client.csr
+        echo subjectAltName=email:client@acme.com > names
+        openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile names -out client.pem";
     std::fs::create_dir_all(directory).map_err(|e| format!("no directory: {e}"))?;
     let output = Command::new("sh").args(["-c", SCRIPT]).current_dir(directory).output();
     match output {

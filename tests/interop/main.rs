@@ -30,6 +30,7 @@ mod diff;
 mod normal;
 mod peers;
 mod scenario;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -155,7 +155,7 @@ impl Normaliser {
     }
 
     /// A JSON value, one member a line, keys sorted.
-    fn json(&self, mut value: Value) -> Vec<String> {
+    pub(crate) fn json(&self, mut value: Value) -> Vec<String> {
         neutralise(&mut value);
         let text = serde_json::to_string_pretty(&value).unwrap_or_default();
         // Without the commas a member more or less is one line more or less.

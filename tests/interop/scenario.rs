@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sedge::auth::nkey::Seed;
 use serde_json::Value;
 
 use crate::normal::Normaliser;
 use crate::raw_client::{DEADLINE, Frame, Message, NoFrame, RawClient};
 use crate::server::Server;
+use crate::wire::{self, Way};
 
 /// One script.
 #[derive(Debug)]
@@ -37,18 +39,31 @@ struct Step {
 #[derive(Debug)]
 enum Action {
     Wait(Duration),
-    Restart { hard: bool },
+    Restart {
+        hard: bool,
+    },
     Signal(Signal),
     Ended,
-    Log { count: usize, pattern: String },
+    Log {
+        count: usize,
+        pattern: String,
+    },
     Reload(String),
-    On { connection: String, act: Act },
+    /// A page of the monitoring; of JSON only the members with these names, if there are any.
+    Page {
+        path: String,
+        members: Vec<String>,
+    },
+    On {
+        connection: String,
+        act: Act,
+    },
 }
 
 #[derive(Debug)]
 enum Act {
-    Open { info: bool },
-    Connect(Value),
+    Open { info: bool, way: Way },
+    Connect { options: Value, way: Way },
     Send(Vec<u8>),
     Publish(Publish),
     Request(Publish),
@@ -281,17 +296,27 @@ fn parse_action(line: &str) -> Result<Action, String> {
         "restart" => return Ok(Action::Restart { hard: false }),
         "kill" => return Ok(Action::Restart { hard: true }),
         "open" => {
-            let (name, info) = match rest.split_once(' ') {
-                Some((name, "info")) => (name, true),
-                Some(_) => return Err(String::from("wanted `open NAME` or `open NAME info`")),
-                None => (rest, false),
+            let (name, words) = rest.split_once(' ').unwrap_or((rest, ""));
+            let (words, info) = match words.strip_prefix("info") {
+                Some(words) => (words, true),
+                None => (words, false),
             };
-            return Ok(Action::On { connection: name.to_owned(), act: Act::Open { info } });
+            let act = Act::Open { info, way: parse_way(words)? };
+            return Ok(Action::On { connection: name.to_owned(), act });
         }
         "connect" => {
-            let (name, json) = rest.split_once(' ').unwrap_or((rest, "{}"));
-            let json = serde_json::from_str(json).map_err(|e| format!("options: {e}"))?;
-            return Ok(Action::On { connection: name.to_owned(), act: Act::Connect(json) });
+            let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            let at = rest.find('{').unwrap_or(rest.len());
+            let (words, json) = rest.split_at(at);
+            let json = if json.is_empty() { "{}" } else { json };
+            let options = serde_json::from_str(json).map_err(|e| format!("options: {e}"))?;
+            let act = Act::Connect { options, way: parse_way(words)? };
+            return Ok(Action::On { connection: name.to_owned(), act });
+        }
+        "page" => {
+            let mut words = rest.split_whitespace().map(str::to_owned);
+            let path = words.next().ok_or("wanted `page PATH [MEMBER...]`")?;
+            return Ok(Action::Page { path, members: words.collect() });
         }
         _ => {}
     }
@@ -330,6 +355,24 @@ fn parse_action(line: &str) -> Result<Action, String> {
         _ => return Err(format!("no such step: {line}")),
     };
     Ok(Action::On { connection: word.to_owned(), act })
+}
+
+/// `[tls] [first] [certificate] [web] [Header: value; Header: value]`
+fn parse_way(text: &str) -> Result<Way, String> {
+    let mut way = Way::default();
+    let (words, headers) = text.split_once('[').unwrap_or((text, ""));
+    for word in words.split_whitespace() {
+        match word {
+            "tls" => way.tls = true,
+            "first" => way.first = true,
+            "certificate" => way.certificate = true,
+            "web" => way.web = true,
+            other => return Err(format!("no such way in: {other}")),
+        }
+    }
+    let headers = headers.trim_end().trim_end_matches(']').split(';').map(str::trim);
+    way.headers = headers.filter(|h| !h.is_empty()).map(str::to_owned).collect();
+    Ok(way)
 }
 
 /// `SUBJECT [-> REPLY] [[Header: value; Header: value]] [PAYLOAD]`
@@ -399,6 +442,8 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
 #[derive(Debug)]
 struct Connection {
     client: RawClient,
+    /// What a signature is of.
+    nonce: String,
     show_pings: bool,
     show_infos: bool,
     /// The server's close was seen.
@@ -453,8 +498,28 @@ impl Player {
                 self.order.clear();
                 self.server.restart(*hard)
             }
+            Action::Page { path, members } => self.page(path, members),
             Action::On { connection, act } => self.act(connection, act),
         }
+    }
+
+    /// Shows the status of a page and its body, or of a JSON body some members.
+    fn page(&mut self, path: &str, members: &[String]) -> Result<(), String> {
+        let (status, body) = wire::page(&self.server, path)?;
+        self.lines.push(format!("  {status}"));
+        let Ok(value) = serde_json::from_str::<Value>(&body) else {
+            self.lines.extend(body.lines().map(|line| format!("  | {line}")));
+            return Ok(());
+        };
+        let shown = match value {
+            Value::Object(all) if !members.is_empty() => {
+                Value::Object(all.into_iter().filter(|(key, _)| members.contains(key)).collect())
+            }
+            other => other,
+        };
+        let lines = self.normaliser.json(shown);
+        self.lines.extend(lines.iter().map(|line| format!("  {line}")));
+        Ok(())
     }
 
     /// Shows the next lines of the log that fit, once there are so many.
@@ -502,13 +567,12 @@ impl Player {
     }
 
     fn act(&mut self, name: &str, act: &Act) -> Result<(), String> {
-        let address = self.server.address();
-        if let Act::Open { .. } | Act::Connect(_) = act {
-            let client = RawClient::connect(address).map_err(|e| format!("cannot connect: {e}"))?;
+        if let Act::Open { way, .. } | Act::Connect { way, .. } = act {
             let connection = Connection {
-                client,
+                client: wire::connect(&self.server, way)?,
+                nonce: String::new(),
                 show_pings: false,
-                show_infos: matches!(act, Act::Open { info: true }),
+                show_infos: matches!(act, Act::Open { info: true, .. }),
                 closed: false,
                 requests: 0,
                 acks: Vec::new(),
@@ -527,10 +591,10 @@ impl Player {
             lines: &mut self.lines,
         };
         match act {
-            Act::Open { info: true } => on.expect("INFO"),
+            Act::Open { info: true, .. } => on.expect("INFO"),
             // A server speaks first; what it says here is another scenario's matter.
-            Act::Open { info: false } => on.skip_info(),
-            Act::Connect(overrides) => on.connect(overrides),
+            Act::Open { info: false, .. } => on.skip_info(),
+            Act::Connect { options, .. } => on.connect(options),
             Act::Send(bytes) => {
                 let bytes = on.substitute(bytes)?;
                 on.connection.client.send(bytes);
@@ -597,14 +661,18 @@ impl Turn<'_> {
                 options.insert(key.clone(), value.clone());
             }
         }
-        self.connection.client.send(format!("CONNECT {options}\r\nPING\r\n"));
+        if options.to_string().contains("{sig ") {
+            self.skip_info()?;
+        }
+        let line = self.substitute(format!("CONNECT {options}\r\nPING\r\n").as_bytes())?;
+        self.connection.client.send(line);
         self.expect("PONG")
     }
 
     fn skip_info(&mut self) -> Result<(), String> {
         match self.connection.client.next_frame(Instant::now() + DEADLINE) {
             Ok(Frame::Line(line)) if line.starts_with("INFO ") => {
-                self.normaliser.learn_info(&line);
+                self.learn(&line);
                 Ok(())
             }
             Ok(frame) => Err(format!("wanted INFO first, got {frame:?}")),
@@ -612,10 +680,31 @@ impl Turn<'_> {
         }
     }
 
-    /// Puts reply subjects and consumer names in place of `{ack1}` and `{consumer1}`.
+    fn learn(&mut self, line: &str) {
+        self.normaliser.learn_info(line);
+        let info: Option<Value> =
+            line.strip_prefix("INFO ").and_then(|text| serde_json::from_str(text).ok());
+        if let Some(nonce) = info.as_ref().and_then(|info| info["nonce"].as_str()) {
+            nonce.clone_into(&mut self.connection.nonce);
+        }
+    }
+
+    /// Puts reply subjects and consumer names in place of `{ack1}` and `{consumer1}`, and a
+    /// signature of the server's nonce in place of `{sig SEED}`.
     fn substitute(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let Ok(text) = std::str::from_utf8(bytes) else { return Ok(bytes.to_vec()) };
         let mut text = text.to_owned();
+        while let Some(at) = text.find("{sig ") {
+            let length = text[at..].find('}').ok_or("no `}` after `{sig`")?;
+            let seed: Seed = text[at + "{sig ".len()..at + length]
+                .trim()
+                .parse()
+                .map_err(|e| format!("not a seed: {e}"))?;
+            let signed = seed.sign(self.connection.nonce.as_bytes());
+            let signed = signed.map_err(|e| format!("not signed: {e}"))?;
+            let signed = data_encoding::BASE64URL_NOPAD.encode(&signed);
+            text.replace_range(at..=at + length, &signed);
+        }
         for (word, values) in [
             ("ack", &self.connection.acks),
             ("flow", &self.connection.flow_controls),
@@ -771,7 +860,8 @@ impl Turn<'_> {
                 Ok(Frame::Line(line))
                     if line.starts_with("INFO ") && !self.connection.show_infos =>
                 {
-                    self.normaliser.learn_info(line);
+                    let line = line.clone();
+                    self.learn(&line);
                 }
                 Err(NoFrame::Closed) => {
                     self.connection.closed = true;
@@ -783,6 +873,11 @@ impl Turn<'_> {
     }
 
     fn show(&mut self, frame: &Frame) {
+        if let Frame::Line(line) = frame
+            && line.starts_with("INFO ")
+        {
+            self.learn(line);
+        }
         if let Frame::Message(message) = frame {
             self.remember(message);
         }
