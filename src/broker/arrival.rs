@@ -234,12 +234,15 @@ impl Broker {
     /// Writes the first INFO.
     fn info(&mut self, index: u32) {
         let nonce = self.sign_in.nonce();
-        let auth_required = self.sign_in.directory.is_announced();
+        let directory = &self.sign_in.directory;
+        let (announced, required) = (directory.is_announced(), directory.is_required());
         let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
         else {
             return;
         };
         client.nonce.clone_from(&nonce);
+        // A WebSocket client is told so even where it may come in as the `no_auth_user`.
+        let auth_required = if client.is_web_socket() { required } else { announced };
         let Some(conn) = self.core.conn(index) else { return };
         let Some(client) = conn.client() else { return };
         let hidden = self.core.options.proxy_protocol && client.waiting;
