@@ -37,7 +37,7 @@ pub use headers::stored_headers;
 pub(crate) use keys::JOURNAL;
 pub use mem::MemStore;
 pub use read::{answer, is_read};
-use rows::{Rows, RowsMut, Table};
+use rows::{AnyRows, AnyRowsMut, Rows, RowsMut, Table};
 use work::Work;
 
 use super::storage::{
@@ -92,11 +92,12 @@ impl From<StoreError> for ApplyError {
 
 /// Reads what there is, for [`StoreReply::Recovered`].
 pub fn recover(rows: &impl Rows) -> Result<StoreReply, StoreError> {
-    read::recover(rows)
+    read::recover(&AnyRows::new(rows))
 }
 
 /// Did an unclean end leave sequences that replies may have named?
 pub fn has_reserved(rows: &impl Rows) -> Result<bool, StoreError> {
+    let rows = &AnyRows::new(rows);
     let StoreReply::Recovered { streams, .. } = read::recover(rows)? else { return Ok(false) };
     for found in streams {
         if read::head(rows, found.stream)?.is_some_and(|head| head.reserved > 0) {
@@ -110,6 +111,7 @@ pub fn has_reserved(rows: &impl Rows) -> Result<bool, StoreError> {
 /// had been removed; call it before anything else is applied. Returns whether it changed
 /// anything.
 pub fn settle_reserved(rows: &mut impl RowsMut, clean: bool) -> Result<bool, StoreError> {
+    let rows = &mut AnyRowsMut::new(rows);
     let StoreReply::Recovered { streams, .. } = read::recover(rows)? else { return Ok(false) };
     let mut changed = false;
     for found in streams {
@@ -132,8 +134,8 @@ pub fn settle_reserved(rows: &mut impl RowsMut, clean: bool) -> Result<bool, Sto
 }
 
 /// The streams of one commit.
-struct Commit<'r, 'o, R> {
-    rows: &'o mut R,
+struct Commit<'r, 'o, 'w> {
+    rows: &'o mut AnyRowsMut<'w>,
     options: &'o ApplyOptions,
     /// `None`: there is no such stream.
     works: BTreeMap<StreamId, Option<Work<'r>>>,
@@ -148,6 +150,7 @@ pub fn apply(
     requests: &[StoreRequest],
     options: &ApplyOptions,
 ) -> Result<Applied, ApplyError> {
+    let rows = &mut AnyRowsMut::new(rows);
     let mut commit = Commit { rows, options, works: BTreeMap::new(), must_sync: false };
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
@@ -245,7 +248,7 @@ fn sealed() -> StoreError {
     StoreError { text: format!("{}", PublishError::Sealed) }
 }
 
-impl<'r, R: RowsMut> Commit<'r, '_, R> {
+impl<'r, 'w> Commit<'r, '_, 'w> {
     /// The stream in work, loaded if it is the first time. `None` if there is none.
     fn work(&mut self, stream: StreamId) -> Result<Option<&mut Work<'r>>, StoreError> {
         if let Some(error) = self.options.broken.get(&stream) {
@@ -390,7 +393,7 @@ impl<'r, R: RowsMut> Commit<'r, '_, R> {
     fn with<T>(
         &mut self,
         stream: StreamId,
-        change: impl FnOnce(&mut Work<'r>, &mut R) -> Result<T, StoreError>,
+        change: impl FnOnce(&mut Work<'r>, &mut AnyRowsMut<'w>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         self.work(stream)?;
         let Some(Some(work)) = self.works.get_mut(&stream) else { return Ok(None) };

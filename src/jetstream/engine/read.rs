@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use super::block::{self, Cursor, Entry, Msg};
 use super::record::{self, DeletedSet, Head, Meta, SettingsRecord, SubjectRow};
-use super::rows::{Order, Rows, Table};
+use super::rows::{AnyRows, Order, Rows, Table};
 use super::{keys, tail, work};
 use crate::id::StreamId;
 use crate::jetstream::storage::{
@@ -718,6 +718,7 @@ pub fn is_read(request: &StoreRequest) -> bool {
 
 /// Answers a request that [`is_read`]; `None` for any other.
 pub fn answer(rows: &impl Rows, request: &StoreRequest) -> Option<StoreReply> {
+    let rows = &AnyRows::new(rows);
     let with = |stream: StreamId, read: &mut dyn FnMut(&Head) -> Result<(), StoreError>| {
         head(rows, stream)
             .and_then(|head| head.ok_or_else(no_stream))
