@@ -27,6 +27,7 @@ use super::options::Options;
 use super::view::Counts;
 use crate::auth::account::{Account, AccountLimits, GLOBAL, JetStreamAccountLimits, MessageTrace};
 use crate::id::AccountId;
+use crate::jetstream::host::Target;
 use crate::jetstream::options as jetstream;
 use crate::limits;
 
@@ -34,6 +35,8 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct AccountState {
     pub(super) name: Box<str>,
+    /// False once a reload has left it out: nobody is in it, and nobody sees it.
+    pub(super) present: bool,
     pub(super) interest: Interest,
     /// Subjects of which JetStream wants to hear when literal interest comes or goes.
     pub(super) watched: HashSet<Box<[u8]>, FixedState>,
@@ -50,6 +53,8 @@ pub(super) struct AccountState {
     pub(super) crossing: Crossing,
     /// Where in the broker's table its JetStream is, if it has one.
     pub(super) js: Option<u16>,
+    /// What its JetStream listened to, while that sleeps.
+    pub(super) asleep: Option<Vec<(Box<[u8]>, Target)>>,
     /// Clients and leaf connections in it now.
     pub(super) clients: u32,
     pub(super) leaf_conns: u32,
@@ -127,9 +132,10 @@ impl BindError {
 }
 
 impl AccountState {
-    fn new(account: &Account, hash_seed: u64) -> Self {
+    pub(super) fn new(account: &Account, hash_seed: u64) -> Self {
         Self {
             name: account.name.as_str().into(),
+            present: true,
             interest: Interest::new(hash_seed),
             watched: HashSet::with_hasher(FixedState::with_seed(hash_seed)),
             leaf: LeafShared::default(),
@@ -140,12 +146,30 @@ impl AccountState {
             trace: account.trace.clone(),
             crossing: Crossing::default(),
             js: None,
+            asleep: None,
             clients: 0,
             leaf_conns: 0,
             subs: 0,
             slow_consumers: 0,
             gone: Traffic::default(),
         }
+    }
+
+    /// Takes what is declared in place of what was. Exports, imports and JetStream itself are
+    /// not its own to change.
+    pub(super) fn declare(&mut self, account: &Account) {
+        self.limits = account.limits;
+        self.jetstream = account.jetstream.unwrap_or_default();
+        self.mappings = mapping::rules(account).0;
+        self.trace.clone_from(&account.trace);
+    }
+
+    /// Becomes another account, in the place of one that went.
+    pub(super) fn begin_anew(&mut self, name: &str) {
+        self.name = name.into();
+        self.present = true;
+        self.slow_consumers = 0;
+        self.gone = Traffic::default();
     }
 }
 
@@ -221,13 +245,16 @@ impl Core {
 
     /// The account of this name.
     pub(super) fn account_named(&self, name: &str) -> Option<AccountId> {
-        let index = self.accounts.iter().position(|account| &*account.name == name)?;
+        let found = |account: &AccountState| account.present && &*account.name == name;
+        let index = self.accounts.iter().position(found)?;
         u16::try_from(index).ok().map(AccountId)
     }
 
     /// All accounts there are.
     pub(super) fn account_ids(&self) -> impl Iterator<Item = AccountId> + use<> {
-        (0..self.accounts.len()).filter_map(|index| u16::try_from(index).ok().map(AccountId))
+        let present = self.accounts.iter().enumerate().filter(|(_, state)| state.present);
+        let ids = present.filter_map(|(index, _)| u16::try_from(index).ok().map(AccountId));
+        ids.collect::<Vec<_>>().into_iter()
     }
 
     /// The leaf connections whose handshake is over.
@@ -312,6 +339,8 @@ impl Core {
                 stats.traffic.of(&conn.kind).add(conn.counts());
             }
         }
+        let mut present = self.accounts.iter().map(|account| account.present);
+        all.retain(|_| present.next().unwrap_or(true));
         all
     }
 

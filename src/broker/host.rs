@@ -2,6 +2,9 @@
 //!
 //! Owns the [`Host`] that JetStream is handed: everything it does stays in its account.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use super::conn::Receiver;
 use super::core::{Core, Deferred, Msg, Origin};
 use super::interest::SubId;
@@ -27,14 +30,27 @@ impl View<'_> {
     }
 }
 
+impl View<'_> {
+    /// What it will listen to when it wakes, if it sleeps.
+    fn asleep(&mut self) -> Option<&mut Vec<(Box<[u8]>, Target)>> {
+        self.core.account_mut(self.account)?.asleep.as_mut()
+    }
+}
+
 impl Host for View<'_> {
     fn subscribe(&mut self, subject: &[u8], target: Target) {
+        if let Some(asleep) = self.asleep() {
+            return asleep.push((subject.into(), target));
+        }
         if self.known(subject, target).is_none() {
             self.core.add_sub(self.account, subject, b"", Receiver::Js(target));
         }
     }
 
     fn unsubscribe(&mut self, subject: &[u8], target: Target) {
+        if let Some(asleep) = self.asleep() {
+            return asleep.retain(|(of, to)| **of != *subject || *to != target);
+        }
         if let Some(sub) = self.known(subject, target) {
             self.core.remove_sub(sub);
         }

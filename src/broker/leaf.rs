@@ -43,6 +43,19 @@ use crate::time::{Instant, Now};
 /// Between two lines about the same remote being out of reach.
 const DIAL_NOTICE_EVERY: Duration = Duration::from_mins(1);
 
+/// Where the API of a JetStream domain is mapped from, after `$JS.<domain>.API.`.
+const DOMAIN_API: [&[u8]; 9] = [
+    b"INFO",
+    b"STREAM.>",
+    b"CONSUMER.>",
+    b"DIRECT.>",
+    b"META.>",
+    b"SERVER.>",
+    b"ACCOUNT.>",
+    b"$KV.>",
+    b"$OBJ.>",
+];
+
 /// One remote of the configuration.
 #[derive(Debug)]
 pub(super) struct Uplink {
@@ -687,18 +700,7 @@ impl Core {
             shared.local.add(&source, b"");
         }
         if state.js.is_some() && !domain_prefix.is_empty() {
-            // Where the domain's API is mapped from.
-            for rest in [
-                &b"INFO"[..],
-                b"STREAM.>",
-                b"CONSUMER.>",
-                b"DIRECT.>",
-                b"META.>",
-                b"SERVER.>",
-                b"ACCOUNT.>",
-                b"$KV.>",
-                b"$OBJ.>",
-            ] {
+            for rest in DOMAIN_API {
                 shared.local.add(&[&domain_prefix[..], rest].concat(), b"");
             }
         }
@@ -706,6 +708,17 @@ impl Core {
             if sub.account == account && !matches!(sub.receiver, Receiver::Leaf { .. }) {
                 shared.local.add(&sub.subject, &sub.queue);
             }
+        }
+    }
+
+    /// JetStream of an account came or went: hubs hear whether the domain's API is here.
+    pub(super) fn announce_domain(&mut self, account: AccountId, added: bool) {
+        if self.domain_prefix.is_empty() {
+            return;
+        }
+        for rest in DOMAIN_API {
+            let subject = [&self.domain_prefix[..], rest].concat();
+            self.leaf_interest_changed(account, &subject, b"", None, added);
         }
     }
 

@@ -53,7 +53,6 @@ mod trace;
 
 use ::core::cmp::Reverse;
 use ::core::time::Duration;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -66,8 +65,8 @@ use self::core::{Core, Msg, Origin};
 use self::host::View;
 use self::options::Options;
 use crate::auth::Secret;
-use crate::id::{AccountId, ConnId, StreamId};
-use crate::jetstream::host::{Host, Inbound, Target};
+use crate::id::{AccountId, ConnId};
+use crate::jetstream::host::{Inbound, Target};
 use crate::jetstream::shared::Shared;
 use crate::jetstream::storage::{RecoveredStream, StoreReply, StoreRequest};
 use crate::jetstream::{self, JetStream};
@@ -193,6 +192,7 @@ pub struct Broker {
     /// Who we are to hubs.
     identity: Identity,
     lame_duck: lame_duck::LameDuck,
+    standby: reload::Standby,
 }
 
 impl Broker {
@@ -211,7 +211,11 @@ impl Broker {
             core.outputs.push_back(Output::Notice(Notice::error(text)));
         }
         let sign_in = sign_in::SignIn::new(&mut core);
-        let js = js.map_or_else(Vec::new, |options| begin_jetstream(&mut core, &options));
+        let mut standby = reload::Standby::default();
+        standby.server = js.map(|options| (options, Shared::default()));
+        let js = standby.server.as_ref();
+        let js = js
+            .map_or_else(Vec::new, |(options, shared)| begin_jetstream(&mut core, options, shared));
         Self {
             core,
             js,
@@ -220,6 +224,7 @@ impl Broker {
             uplinks: Vec::new(),
             identity,
             lame_duck: lame_duck::LameDuck::Off,
+            standby,
         }
     }
 
@@ -465,6 +470,10 @@ impl Broker {
                 if let Some((account, js)) = slot.and_then(|slot| self.js.get_mut(slot)) {
                     let mut host = View { core: &mut self.core, account: *account };
                     js.handle_store(now, reply, &mut host);
+                } else if let Some(account) = reply.account()
+                    && let Some(js) = self.standby.asleep_mut(account)
+                {
+                    js.handle_store(now, reply, &mut View { core: &mut self.core, account });
                 }
             }
         }
@@ -486,7 +495,6 @@ impl Broker {
         last_ts: Timestamp,
     ) {
         let mut of: Vec<Vec<RecoveredStream>> = self.js.iter().map(|_| Vec::new()).collect();
-        let mut left: BTreeMap<String, Vec<StreamId>> = BTreeMap::new();
         for found in streams {
             // What cannot be read is told of by the first.
             let name = jetstream::stream_account(&found.record);
@@ -498,10 +506,12 @@ impl Broker {
                 list.push(found);
             } else {
                 let name = name.unwrap_or_default();
-                left.entry(name.into()).or_default().push(found.stream);
+                let left = &mut self.standby.unserved;
+                left.entry(name.into()).or_default().push(found);
             }
         }
-        for (account, streams) in left {
+        self.standby.recovered = Some((next_stream, last_ts));
+        for (account, streams) in &self.standby.unserved {
             let text = format!(
                 "{} stream(s) of account {account:?} are kept on disk and not served; \
                  configure that account with jetstream enabled to have them back",
@@ -751,8 +761,8 @@ impl Broker {
 fn begin_jetstream(
     core: &mut Core,
     options: &jetstream::options::Options,
+    shared: &Shared,
 ) -> Vec<(AccountId, JetStream)> {
-    let shared = Shared::default();
     let mut all = Vec::new();
     let has = account::with_jetstream(&core.options);
     let names: Vec<(AccountId, String, bool)> = core
@@ -772,10 +782,7 @@ fn begin_jetstream(
             all.push((id, JetStream::of_account(id, options, seed, shared.clone())));
             continue;
         }
-        let mut view = View { core, account: id };
-        for subject in jetstream::disabled::subjects(id == AccountId::SYSTEM) {
-            view.subscribe(subject, Target::Api);
-        }
+        core.add_disabled_jetstream(id);
     }
     all
 }

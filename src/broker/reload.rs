@@ -6,21 +6,21 @@
 //!
 //! Source: nats-server 2.15 after SIGHUP.
 
-use alloc::collections::BTreeMap;
+mod accounts;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub(super) use self::accounts::Standby;
 use super::conn::{Client, CloseReason, Conn, Kind};
 use super::options::Options;
 use super::{Broker, Notice, Output};
-use crate::auth::account::AccountLimits;
 use crate::time::Now;
 
 impl Broker {
     /// Takes the options that can change while it runs: those of INFO that clients are told
-    /// later, limits, timers, the log. Accounts change in their limits only; users have a
-    /// call of their own.
+    /// later, limits, timers, the log, and the accounts. Users have a call of their own.
     pub fn reload(&mut self, now: Now, options: &Options) {
         self.core.now = now;
         self.set_logging(options.logging);
@@ -37,7 +37,7 @@ impl Broker {
         own.no_fast_producer_stall = options.no_fast_producer_stall;
         let fewer = options.max_connections < own.max_connections;
         own.max_connections = options.max_connections;
-        self.account_limits(options);
+        self.change_accounts(now, options);
         let indexes: Vec<u32> =
             self.core.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         for index in indexes {
@@ -46,18 +46,6 @@ impl Broker {
         if fewer {
             self.close_surplus();
         }
-    }
-
-    fn account_limits(&mut self, options: &Options) {
-        let limits: BTreeMap<&str, AccountLimits> = options
-            .accounts
-            .iter()
-            .map(|account| (account.name.as_str(), account.limits))
-            .collect();
-        for account in &mut self.core.accounts {
-            account.limits = limits.get(&*account.name).copied().unwrap_or_default();
-        }
-        self.core.options.accounts.clone_from(&options.accounts);
     }
 
     /// Puts the bounds and timers of now on a connection.
@@ -98,6 +86,35 @@ impl Broker {
         }
         let text = format!("Closed {} connections to fall within max_connections", closed.len());
         core.outputs.push_back(Output::Notice(Notice::info(text)));
+    }
+
+    /// Other client certificates are pinned: clients of the client port with none of these
+    /// are closed. `pins` are SHA-256 of their keys.
+    pub fn close_unpinned(&mut self, now: Now, pins: &[String]) {
+        self.core.now = now;
+        let core = &mut self.core;
+        let mut others: Vec<(u64, u32, String)> = Vec::new();
+        for (_, conn) in &core.conns {
+            let Some(client) = conn.client().filter(|client| !client.is_web_socket()) else {
+                continue;
+            };
+            let Some(tls) = client.arrival.as_ref().and_then(|arrival| arrival.tls.as_ref()) else {
+                continue;
+            };
+            let key = tls.certificates.first().map_or("", |shown| &shown.spki_sha256);
+            if !conn.closing && !pins.iter().any(|pin| pin == key) {
+                others.push((conn.cid, conn.id.index, key.into()));
+            }
+        }
+        others.sort_unstable();
+        for (_, index, key) in &others {
+            core.debug(*index, &format!("Failed pinned cert test for key id: {key}"));
+            core.close(*index, CloseReason::TlsHandshakeFailure, true);
+        }
+        if !others.is_empty() {
+            let text = format!("Disconnect {} clients due to pinned certs reload", others.len());
+            core.outputs.push_back(Output::Notice(Notice::info(text)));
+        }
     }
 
     /// Leaves a remote for good; its place is not used again.

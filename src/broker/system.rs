@@ -86,9 +86,14 @@ impl Core {
             self.add_sub(AccountId::SYSTEM, subject.as_bytes(), b"", Receiver::System);
         }
         for account in self.account_ids().filter(|id| *id != AccountId::SYSTEM) {
-            for subject in EVERYBODY {
-                self.add_sub(account, subject.as_bytes(), b"", Receiver::System);
-            }
+            self.begin_services_of(account);
+        }
+    }
+
+    /// Listens for what an account asks about itself.
+    pub(super) fn begin_services_of(&mut self, account: AccountId) {
+        for subject in EVERYBODY {
+            self.add_sub(account, subject.as_bytes(), b"", Receiver::System);
         }
     }
 

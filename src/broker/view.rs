@@ -516,7 +516,9 @@ impl Broker {
 
     /// Every subscription, in no order.
     pub fn subs(&self) -> impl Iterator<Item = SubView<'_>> {
-        self.core.subs.iter().map(|(_, sub)| self.sub_view(sub))
+        let present = |sub: &Sub| self.core.account(sub.account).is_some_and(|of| of.present);
+        let subs = self.core.subs.iter().filter(move |(_, sub)| present(sub));
+        subs.map(|(_, sub)| self.sub_view(sub))
     }
 
     /// What every account has and did, in the order of their ids.
@@ -552,7 +554,8 @@ impl Broker {
     pub fn interest_view(&self, account: &str) -> InterestView {
         let mut view = InterestView::default();
         let wanted = |name: &str| account.is_empty() || name == account;
-        for state in self.core.accounts.iter().filter(|state| wanted(&state.name)) {
+        for state in self.core.accounts.iter().filter(|state| state.present && wanted(&state.name))
+        {
             let (inserts, removes) = state.interest.changes();
             view.subscriptions += state.subs as usize;
             view.inserts += inserts;

@@ -44,7 +44,7 @@ pub(crate) use mistake::nearest;
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes, Place};
 pub use parser::{FILES_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, Surroundings, VALUES_MAX};
 pub use tls::{CertificateFiles, CipherSuite, Curve, HandshakeFirst, TlsServerConfig};
-pub use units::LEAF_PORT;
+pub use units::{LEAF_PORT, size};
 pub use websocket::WebSocketConfig;
 
 use crate::auth::account::{Account, Mapping};

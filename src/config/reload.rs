@@ -11,14 +11,15 @@
 //! Where Sedge does more on purpose: a remote whose options change is left and dialled anew,
 //! where nats-server refuses all changes but a few; `log_size_limit`, `log_max_num` and
 //! `lame_duck_*` can be changed.
-//! Where it does less: JetStream cannot be switched on or off, nor given more room, and of
-//! accounts only limits can change.
+//! Where it does less: JetStream cannot be switched on or off.
 //!
 //! Source: nats-server 2.15 after SIGHUP.
 
-use super::{Authorization, Config, RemoteConfig};
-use crate::auth::account::AccountLimits;
-use crate::time::GoDuration;
+use super::{
+    Authorization, Config, JetStreamConfig, RemoteConfig, SyncInterval, WebSocketConfig,
+    WriteTimeout, size,
+};
+use crate::time::{Duration, GoDuration};
 
 /// What is to be done to go from one configuration to the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct Reload {
     pub users: bool,
     /// Accounts change: their exports, imports, mappings, limits.
     pub accounts: bool,
+    /// Other client certificates are pinned.
+    pub pinned_certs: bool,
+    /// The bounds of JetStream change.
+    pub jetstream: bool,
     /// Remotes that stay as they are: their places in the old and the new configuration.
     pub kept: Vec<(usize, usize)>,
     /// Remotes to leave, by their place in the old configuration.
@@ -74,6 +79,7 @@ pub fn compare(old: &Config, new: &Config) -> Result<Reload, NeedsRestart> {
     reload.log(old, new);
     reload.limits(old, new);
     reload.access(old, new);
+    reload.jetstream(old, new);
     reload.files(old, new);
     reload.remotes(old, new);
     Ok(reload)
@@ -92,47 +98,39 @@ fn refuse(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     same("MaxSubs", &none(old.max_subscriptions), &none(new.max_subscriptions))?;
     same("MaxSubTokens", &tokens(old.max_sub_tokens), &tokens(new.max_sub_tokens))?;
     same("MaxPending", &old.max_pending, &new.max_pending)?;
-    alike("WriteTimeout", &old.write_timeout, &new.write_timeout)?;
+    let late = |config: &Config| match config.write_timeout {
+        WriteTimeout::Default => "",
+        WriteTimeout::Close => "close",
+        WriteTimeout::Retry => "retry",
+    };
+    same("WriteTimeout", &late(old), &late(new))?;
     same("MaxClosedClients", &old.max_closed_clients, &new.max_closed_clients)?;
     let port = |port: Option<i32>| port.unwrap_or(0);
     let host = |config: &Config| config.monitor.host.clone().unwrap_or_default();
     same("HTTPHost", &host(old), &host(new))?;
     same("HTTPPort", &port(old.monitor.http_port), &port(new.monitor.http_port))?;
     same("HTTPSPort", &port(old.monitor.https_port), &port(new.monitor.https_port))?;
-    same("HTTPBasePath", &old.monitor.base_path, &new.monitor.base_path)?;
-    alike("Websocket", &old.websocket, &new.websocket)?;
+    let base = |config: &Config| {
+        let path = config.monitor.base_path.as_str();
+        if path == "/" { String::new() } else { path.to_owned() }
+    };
+    same("HTTPBasePath", &base(old), &base(new))?;
+    // Another certificate holds for those who come.
+    let web = |config: &Config| {
+        let web = config.websocket.clone();
+        web.map(|web| (web.tls.is_some(), WebSocketConfig { tls: None, ..web }))
+    };
+    alike("Websocket", &web(old), &web(new))?;
     same("NoSystemAccount", &old.no_system_account, &new.no_system_account)?;
     let system = |config: &Config| config.system_account.clone().unwrap_or_default();
     same("SystemAccount", &system(old), &system(new))?;
-    // Nothing applies these to a running server yet.
-    alike("AllowNonTLS", &old.allow_non_tls, &new.allow_non_tls)?;
-    alike("Tags", &old.server_tags, &new.server_tags)?;
-    alike("Metadata", &old.server_metadata, &new.server_metadata)?;
-    // Of accounts only limits can change so far.
-    let shapes = |config: &Config| {
-        let mut accounts = config.accounts.clone();
-        for account in &mut accounts {
-            account.limits = AccountLimits::default();
-        }
-        accounts
-    };
-    alike("Accounts", &shapes(old), &shapes(new))?;
-    alike("Mappings", &old.mappings, &new.mappings)?;
+    let user = |config: &Config| config.no_auth_user.clone().unwrap_or_default();
+    same("NoAuthUser", &user(old), &user(new))?;
+    same("AllowNonTLS", &old.allow_non_tls, &new.allow_non_tls)?;
     alike("JsAccDefaultDomain", &old.default_js_domain, &new.default_js_domain)?;
     match (&old.jetstream, &new.jetstream) {
         (None, None) => {}
-        (Some(old), Some(new)) => {
-            if old.store_dir != new.store_dir {
-                return Err(cannot("jetstream storage directory"));
-            }
-            alike("JetStreamMaxMemory", &old.max_memory_store, &new.max_memory_store)?;
-            alike("JetStreamMaxStore", &old.max_file_store, &new.max_file_store)?;
-            let domain = |domain: &Option<String>| domain.clone().unwrap_or_default();
-            same("JetStreamDomain", &domain(&old.domain), &domain(&new.domain))?;
-            alike("SyncInterval", &old.sync_interval, &new.sync_interval)?;
-            same("NoJetStreamStrict", &!old.strict, &!new.strict)?;
-            alike("JetStreamLimits", &old.limits, &new.limits)?;
-        }
+        (Some(old), Some(new)) => refuse_jetstream(old, new)?,
         (Some(_), None) | (None, Some(_)) => return Err(cannot("JetStream")),
     }
     let duration = |old, new| (GoDuration(old).to_string(), GoDuration(new).to_string());
@@ -142,6 +140,38 @@ fn refuse(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
         return Err(NeedsRestart { field: "LeafNode: field \"ReconnectInterval\"", values });
     }
     Ok(())
+}
+
+/// The part of [`refuse`] about JetStream.
+fn refuse_jetstream(old: &JetStreamConfig, new: &JetStreamConfig) -> Result<(), NeedsRestart> {
+    if old.store_dir != new.store_dir {
+        return Err(cannot("jetstream storage directory"));
+    }
+    let room = |of: &JetStreamConfig| (of.max_memory_store, of.max_file_store);
+    let ((memory, file), (new_memory, new_file)) = (room(old), room(new));
+    if room(old) != room(new) {
+        // Without a number the machine decides, once.
+        if memory.is_none() || file.is_none() {
+            return Err(cannot("jetstream dynamic max memory and store"));
+        }
+        if new_memory.is_none() || new_file.is_none() {
+            return Err(cannot("jetstream max memory and max store"));
+        }
+        if new_memory < memory || new_file < file {
+            return Err(cannot("decreasing jetstream max memory and store"));
+        }
+    }
+    let domain = |domain: &Option<String>| domain.clone().unwrap_or_default();
+    same("JetStreamDomain", &domain(&old.domain), &domain(&new.domain))?;
+    let always = |of: &JetStreamConfig| of.sync_interval == SyncInterval::Always;
+    same("SyncAlways", &always(old), &always(new))?;
+    if let (SyncInterval::Every(before), SyncInterval::Every(after)) =
+        (old.sync_interval, new.sync_interval)
+    {
+        let shown = |time| GoDuration(time).to_string();
+        same("SyncInterval", &shown(before), &shown(after))?;
+    }
+    same("NoJetStreamStrict", &!old.strict, &!new.strict)
 }
 
 fn cannot(field: &'static str) -> NeedsRestart {
@@ -264,7 +294,6 @@ impl Reload {
             self.note_change("authorization username", &name(old), &name(new)),
             self.note_change("authorization password", &password(old), &password(new)),
             self.note_change("authorization token", &token(old), &token(new)),
-            self.note_change("no_auth_user", &old.no_auth_user, &new.no_auth_user),
             self.note_change("proxies trusted keys", &old.trusted_proxies, &new.trusted_proxies),
             self.note_change("proxy_required", &old.proxy_required, &new.proxy_required),
             self.note_change("lax_permissions", &old.lax_permissions, &new.lax_permissions),
@@ -275,15 +304,38 @@ impl Reload {
             let state = if new.tls.is_some() { "enabled" } else { "disabled" };
             self.line(format!("tls = {state}"));
         }
-        self.accounts = old.accounts != new.accounts;
+        let pins = |config: &Config| {
+            config.tls.as_ref().map_or_else(Vec::new, |tls| tls.pinned_certs.clone())
+        };
+        self.pinned_certs = pins(old) != pins(new);
+        if self.pinned_certs {
+            self.line(format!("{} pinned_certs", pins(new).len()));
+        }
+        self.accounts = old.accounts != new.accounts || old.mappings != new.mappings;
         if self.accounts {
             self.line("accounts");
         }
-        let seconds = |config: &Config| {
-            let seconds = config.auth_timeout.as_secs_f64();
-            format!("{seconds}")
-        };
-        self.note("authorization timeout", &seconds(old), &seconds(new));
+        let seconds = |time: Duration| time.as_secs_f64();
+        let timeouts = (seconds(old.auth_timeout), seconds(new.auth_timeout));
+        self.note("authorization timeout", &timeouts.0, &timeouts.1);
+        if let (Some(old), Some(new)) = (&old.tls, &new.tls) {
+            self.note("tls timeout", &seconds(old.timeout), &seconds(new.timeout));
+        }
+        self.note_change("tags", &old.server_tags, &new.server_tags);
+        self.note_change("metadata", &old.server_metadata, &new.server_metadata);
+    }
+
+    fn jetstream(&mut self, old: &Config, new: &Config) {
+        let (Some(old), Some(new)) = (&old.jetstream, &new.jetstream) else { return };
+        let shown = |bytes: Option<u64>| size(bytes.unwrap_or(0));
+        let (memory, file) = (&old.max_memory_store, &old.max_file_store);
+        self.jetstream = [
+            self.note("JetStream max_mem_store", &shown(*memory), &shown(new.max_memory_store)),
+            self.note("JetStream max_file_store", &shown(*file), &shown(new.max_file_store)),
+            self.note_change("JetStream limits", &old.limits, &new.limits),
+        ]
+        .contains(&true)
+            || (*memory, *file) != (new.max_memory_store, new.max_file_store);
     }
 
     fn files(&mut self, old: &Config, new: &Config) {
@@ -350,9 +402,8 @@ fn shown(remote: &RemoteConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{JetStreamConfig, RemoteUrl, Scheme};
+    use super::super::{RemoteUrl, Scheme};
     use super::*;
-    use std::time::Duration;
 
     fn change(change: impl FnOnce(&mut Config)) -> Result<Reload, String> {
         let old = Config { jetstream: Some(JetStreamConfig::default()), ..Config::default() };
@@ -413,6 +464,13 @@ mod tests {
             (
                 change(|c| c.jetstream.as_mut().unwrap().domain = Some("x".into())),
                 "JetStreamDomain: old=, new=x",
+            ),
+            (change(|c| c.no_auth_user = Some("u".into())), "NoAuthUser: old=, new=u"),
+            (change(|c| c.allow_non_tls = true), "AllowNonTLS: old=false, new=true"),
+            (change(|c| c.write_timeout = WriteTimeout::Retry), "WriteTimeout: old=, new=retry"),
+            (
+                change(|c| c.jetstream.as_mut().unwrap().max_file_store = Some(1)),
+                "jetstream dynamic max memory and store",
             ),
             (
                 change(|c| c.jetstream.as_mut().unwrap().store_dir = "y".into()),

@@ -221,6 +221,22 @@ pub(crate) fn short(text: &str) -> String {
     short
 }
 
+/// Bytes in nats-server's words: `512 B`, `1.00 GB`, in 1024s.
+#[expect(clippy::cast_precision_loss, reason = "two digits after the point are shown")]
+pub fn size(bytes: u64) -> String {
+    let units = ["KB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.2} {}", units.get(unit).unwrap_or(&"EB"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,5 +325,12 @@ mod tests {
             let message = remote_url(text).unwrap_err();
             assert!(!message.contains("hunter2"), "{message}");
         }
+    }
+
+    #[test]
+    fn sizes_have_two_digits() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1536), "1.50 KB");
+        assert_eq!(size(u64::MAX), "16.00 EB");
     }
 }

@@ -141,6 +141,11 @@ impl JetStream {
         }
     }
 
+    /// Other bounds, from now on: what is there stays as it is.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// Is this stream one of ours?
     pub fn has_stream(&self, stream: StreamId) -> bool {
         self.streams.contains_key(&stream)

@@ -145,7 +145,7 @@ fn fingerprint(bytes: &[u8]) -> String {
 }
 
 /// Lower-case digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a String cannot fail.

@@ -5,6 +5,7 @@
 
 use crate::broker::options::{TlsOffer, WebSocketOffer};
 use crate::config::{Config, WebSocketConfig};
+use crate::net::certificate;
 use crate::net::opening::Entrance;
 use crate::net::tls_server::TlsServer;
 use crate::net::websocket::upgrade::{Origin, UpgradeOptions};
@@ -58,6 +59,12 @@ pub fn web(web: &WebSocketConfig, max_payload: u32) -> Result<Entrance, String> 
         upgrade_timeout: web.handshake_timeout,
         ..Entrance::default()
     })
+}
+
+/// SHA-256 of the keys of client certificates that are pinned, in hexadecimal digits.
+pub fn pins(config: &Config) -> Vec<String> {
+    let pins = config.tls.iter().flat_map(|tls| &tls.pinned_certs);
+    pins.map(|pin| certificate::hexadecimal(pin)).collect()
 }
 
 /// What INFO says of TLS on the client port.

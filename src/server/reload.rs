@@ -10,16 +10,19 @@ use super::cli::Start;
 use super::entrances;
 use super::files;
 use super::log::LogOptions;
+use super::monitoring;
 use super::start;
 use super::users;
 use crate::auth::sign_in::SignInOptions;
 use crate::broker::options::Options;
 use crate::config::reload::{Reload, compare};
 use crate::config::{Config, Machine};
+use crate::jetstream;
 use crate::leaf::RemoteOptions;
+use crate::monitor::Settings;
 use crate::net::opening::Entrance;
 use crate::net::tls::TlsClient;
-use crate::time::Duration;
+use crate::time::{Duration, Timestamp};
 
 /// See the module.
 #[derive(Debug)]
@@ -54,6 +57,13 @@ pub struct Plan {
     pub entrance: Entrance,
     /// The same for WebSocket clients.
     pub web_entrance: Entrance,
+    /// SHA-256 of the keys of pinned client certificates, if they change: whose certificate
+    /// is none of them is closed. Empty: any may stay.
+    pub pins: Option<Vec<String>>,
+    /// Bounds of JetStream, if they change.
+    pub jetstream: Option<jetstream::options::Options>,
+    /// What the monitoring pages show.
+    pub settings: Settings,
     /// Grace period and duration.
     pub lame_duck: (Duration, Duration),
     /// Places of remotes to leave.
@@ -97,7 +107,7 @@ impl Reloader {
         let loaded = self.start.load(&Machine).map_err(|mistakes| {
             mistakes.0.iter().map(ToString::to_string).collect::<Vec<String>>()
         })?;
-        let config = loaded.config;
+        let config = loaded.config.clone();
         let unapplied = config.unapplied();
         if !unapplied.is_empty() {
             return Err(vec![format!("Sedge does not have this yet: {}", unapplied.join(", "))]);
@@ -143,6 +153,18 @@ impl Reloader {
             users: reload.users.then(|| users::sign_in_options(&config)),
             entrance,
             web_entrance: web_entrance.unwrap_or_default(),
+            pins: reload.pinned_certs.then(|| entrances::pins(&config)),
+            jetstream: config
+                .jetstream
+                .as_ref()
+                .filter(|_| reload.jetstream)
+                .map(|js| start::jetstream_options(js, &self.server_name)),
+            settings: monitoring::settings(
+                &loaded,
+                port,
+                Timestamp::default(),
+                Timestamp::default(),
+            ),
             lame_duck: (config.lame_duck_grace_period, config.lame_duck_duration),
             leave,
             join,

@@ -393,7 +393,10 @@ pub(super) fn remote_options(
     })
 }
 
-fn jetstream_options(js: &JetStreamConfig, server_name: &str) -> jetstream::options::Options {
+pub(super) fn jetstream_options(
+    js: &JetStreamConfig,
+    server_name: &str,
+) -> jetstream::options::Options {
     let disk = js.max_file_store.or_else(|| free_disk(&js.directory()).map(|free| free / 4 * 3));
     let memory = js.max_memory_store.or_else(|| {
         let info = rustix::system::sysinfo();

@@ -230,6 +230,49 @@ impl Core {
         Ok(())
     }
 
+    /// Ends the imports of all accounts. Answers under way still arrive.
+    pub(super) fn end_imports(&mut self) {
+        for shadow in core::mem::take(&mut self.cross.shadows).into_values().flatten() {
+            self.remove_sub(shadow);
+        }
+        let is_service = |sub: &Sub| matches!(sub.receiver, Receiver::Service(_));
+        let services: Vec<SubId> = self.sub_ids(is_service);
+        for sub in services {
+            self.remove_sub(sub);
+        }
+        self.cross.streams.clear();
+        self.cross.services.clear();
+        for state in &mut self.accounts {
+            state.crossing.streams.clear();
+        }
+    }
+
+    /// Gives all subscriptions of accounts that import their shadows.
+    pub(super) fn add_all_shadows(&mut self) {
+        let imports =
+            |sub: &Sub| self.account(sub.account).is_some_and(AccountState::imports_streams);
+        for sub in self.sub_ids(imports) {
+            self.add_shadows(sub);
+        }
+    }
+
+    fn sub_ids(&self, wanted: impl Fn(&Sub) -> bool) -> Vec<SubId> {
+        let subs = self.subs.iter().filter(|(_, sub)| wanted(sub));
+        subs.filter_map(|(index, _)| u32::try_from(index).ok().map(SubId)).collect()
+    }
+
+    /// An account goes: nobody there answers any more, and nobody waits.
+    pub(super) fn end_responses_of(&mut self, account: AccountId) {
+        let Some(state) = self.account(account) else { return };
+        let crossing = &state.crossing;
+        let own = crossing.responses.keys().map(|token| (account, token.clone()));
+        let others = crossing.waiting.values().flatten().cloned();
+        let all: Vec<(AccountId, Token)> = own.chain(others).collect();
+        for (exporter, token) in all {
+            self.end_response(exporter, &token, None);
+        }
+    }
+
     // --- Streams ---
 
     /// A subscription came: it gets a shadow in each account it imports a stream from that

@@ -12,7 +12,6 @@
 //! | `cursor` | the next message: tail, reads, reading ahead |
 //! | `deliver` | the delivery loop |
 //! | `pull`, `push` | pull requests; interest, heartbeats, flow control |
-//! | `priority` | priority groups, the pinned client |
 //! | `ack` | acknowledgements |
 //! | `saving`, `record` | when and how state becomes durable |
 //! | `sourcing` | what a hub's mirrors and sources need beyond that |
@@ -33,7 +32,6 @@ mod cursor;
 mod deliver;
 mod info;
 mod life;
-mod priority;
 mod pull;
 mod push;
 mod record;
@@ -138,7 +136,6 @@ struct Consumer {
     cursor: Cursor,
     count: Count,
     waiting: pull::Waiting,
-    pin: Option<priority::Pin>,
     push: Option<Push>,
     gate: Gate,
     saving: Saving,
@@ -306,7 +303,7 @@ impl JetStream {
             [b"LIST", stream] => self.api_list(now, stream, msg, host),
             [b"DELETE", stream, name] => self.api_delete(now, stream, name, msg, host),
             [b"PAUSE", stream, name] => self.api_pause(now, stream, name, msg, host),
-            [b"UNPIN", stream, name] => self.api_unpin(now, stream, name, msg, host),
+            [b"UNPIN", stream, name] => self.api_unpin(stream, name, msg, host),
             [b"RESET", stream, name] => self.api_reset(now, stream, name, msg, host),
             _ => {}
         }

@@ -6,6 +6,7 @@
 use super::{Print, Server};
 use crate::broker::Notice;
 use crate::config::Config;
+use crate::monitor::Settings;
 use crate::server::reload::{Plan, Reloader};
 use crate::server::systemd::Manager;
 use crate::time::Now;
@@ -63,12 +64,26 @@ impl<P: Print> Server<P> {
             self.print.print(now, &Notice::warn(warning));
         }
         self.lame_duck = plan.lame_duck;
+        if let Some(options) = plan.jetstream {
+            self.broker.reload_jetstream(options);
+        }
         self.broker.reload(now, &plan.options);
         self.set_entrance(plan.entrance);
         self.set_web_entrance(plan.web_entrance);
         if let Some(users) = plan.users {
             self.broker.replace_users(now, users);
         }
+        if let Some(pins) = plan.pins.filter(|pins| !pins.is_empty()) {
+            self.broker.close_unpinned(now, &pins);
+        }
+        let before = &self.monitor.settings;
+        self.monitor.settings = Settings {
+            http_port: before.http_port,
+            https_port: before.https_port,
+            start: before.start,
+            config_load_time: now.wall,
+            ..plan.settings
+        };
         for place in plan.leave {
             self.broker.leave_remote(now, place);
         }
