@@ -461,7 +461,7 @@ impl Broker {
             reply => {
                 let slot = match (reply.account(), &reply) {
                     (Some(account), _) => self.js_slot(account),
-                    (None, StoreReply::Expired { update }) => {
+                    (None, StoreReply::Expired { update, .. }) => {
                         self.js.iter().position(|(_, js)| js.has_stream(update.stream))
                     }
                     // The disk's health is one thing, whoever tells of it.

@@ -38,6 +38,7 @@ impl Memory {
             | StoreRequest::DeleteStream { stream, .. }
             | StoreRequest::Purge { stream, .. }
             | StoreRequest::DeleteMsg { stream, .. }
+            | StoreRequest::Settle { stream, .. }
             | StoreRequest::Expire { stream, .. }
             | StoreRequest::PutConsumer { stream, .. }
             | StoreRequest::DeleteConsumer { stream, .. }

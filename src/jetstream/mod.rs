@@ -27,6 +27,7 @@ pub(crate) mod json;
 mod memory;
 pub mod options;
 mod publish;
+mod retention;
 pub mod shared;
 pub mod storage;
 pub(crate) mod stream;
@@ -88,6 +89,7 @@ pub struct JetStream {
     /// When to look for old messages.
     expiries: BTreeSet<(Instant, StreamId)>,
     usage: Usage,
+    retention: retention::Settling,
     /// What the store last said of its medium, while it does not work.
     trouble: Option<String>,
 }
@@ -137,6 +139,7 @@ impl JetStream {
             memory: memory::Memory::default(),
             expiries: BTreeSet::new(),
             usage: Usage::default(),
+            retention: retention::Settling::default(),
             trouble: None,
         }
     }
@@ -179,6 +182,7 @@ impl JetStream {
                 | StoreRequest::DeleteStream { .. }
                 | StoreRequest::Purge { .. }
                 | StoreRequest::DeleteMsg { .. }
+                | StoreRequest::Settle { .. }
         ) {
             // What was published before the change must be stored before it.
             self.emit_ingest(host);
@@ -211,15 +215,22 @@ impl JetStream {
                 self.published(now, batch, &outcomes, &updates, host);
                 return;
             }
-            StoreReply::Expired { update } => {
+            StoreReply::Expired { update, stored, before } => {
                 if let Some(stream) = self.streams.get_mut(&update.stream) {
                     let expire = &mut stream.expire;
                     expire.not_before = expire.asked_at + EXPIRE_INTERVAL;
                 }
-                self.updated(now, &update, host);
+                if stored.msgs.is_empty() {
+                    self.updated(now, &update, host);
+                } else {
+                    self.stored_by_itself(now, &update, &stored, &before, host);
+                }
                 return;
             }
             StoreReply::Health(state) => {
+                if state.is_none() {
+                    self.retention.try_again();
+                }
                 self.trouble = state.as_ref().map(ToString::to_string);
                 let notice = match state {
                     Some(error) => JsNotice::Error(format!("JetStream storage failed: {error}")),
@@ -277,7 +288,12 @@ impl JetStream {
                     let update =
                         StreamUpdate { stream: id, state: found.state, removed: Removed::None };
                     self.set_state(now, &update);
+                    let consumers = found.consumers.len();
                     self.consumers_recovered(now, id, found.consumers, host);
+                    // One that could not be read may want what the others do not.
+                    if self.consumers.count(id) == consumers {
+                        self.retention_changed(id, false);
+                    }
                 }
                 Err(text) => host.notice(JsNotice::Error(format!(
                     "stream with id {} can not be read and is left alone: {text}",
@@ -363,6 +379,7 @@ impl JetStream {
     /// store in memory has to do.
     pub fn flush(&mut self, now: Now, host: &mut impl Host) {
         self.emit_ingest(host);
+        self.retention_flush(host);
         self.consumers_flush(now, host);
         // Replies may lead to requests; what a pathological chain leaves over is done in the
         // next turn.
@@ -381,7 +398,10 @@ impl JetStream {
 
     /// Is there work for [`Self::flush`]?
     pub fn needs_flush(&self) -> bool {
-        self.ingest.is_waiting() || self.memory.is_waiting() || self.consumers_wait_for_flush()
+        self.ingest.is_waiting()
+            || self.retention.is_waiting()
+            || self.memory.is_waiting()
+            || self.consumers_wait_for_flush()
     }
 }
 

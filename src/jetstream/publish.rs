@@ -14,18 +14,20 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::JetStream;
-use crate::id::StreamId;
+use crate::id::{Rng, StreamId};
 use crate::jetstream::engine::stored_headers;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError};
 use crate::jetstream::storage::{
-    Chunk, PublishBatch, PublishError, PublishOutcome, Removed, StoreRequest, StoredMsg,
+    Chunk, PublishBatch, PublishError, PublishOutcome, Removed, Seq, StoreRequest, StoredMsg,
     StreamUpdate,
 };
 use crate::jetstream::stream::Stream;
 use crate::limits;
 use crate::proto::headers;
-use crate::time::Now;
+use crate::subject;
+use crate::subject::transform::Transform;
+use crate::time::{Now, Timestamp};
 
 /// Answered batches kept for the next turns.
 const SPARE_MAX: usize = 4;
@@ -84,21 +86,13 @@ fn unsupported_header(block: &[u8]) -> Option<ApiError> {
         }
         let (err_code, text) = match name {
             b"Batch-Id" => (10174, "atomic publish is disabled"),
-            b"Incr" if is_increment(value) => (10168, "message counters is disabled"),
-            b"Incr" => (10171, "message counter increment is invalid"),
             b"Schedule" => (10188, "message schedules is disabled"),
             b"Scheduler" | b"Schedule-Next" => (10212, "message schedules invalid scheduler"),
-            b"Stream-Source" => (10227, "message stream source header is not allowed"),
             _ => continue,
         };
         return Some(ApiError::fixed(err_code, 400, text));
     }
     None
-}
-
-fn is_increment(value: &[u8]) -> bool {
-    let digits = value.strip_prefix(b"+").or(value.strip_prefix(b"-")).unwrap_or(value);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// The ack that carries an error.
@@ -152,8 +146,21 @@ impl JetStream {
             return;
         }
         let batch = if memory { &mut ingest.memory } else { &mut ingest.file };
+        let mut subject = Cow::Borrowed(msg.subject);
+        let mut unwanted = false;
+        if let Some(extras) = &to.extras {
+            if let Some(transform) = &extras.transform
+                && let Some(other) = transformed(transform, msg.subject, &mut self.rng)
+            {
+                subject = other.into();
+            }
+            unwanted = extras.interest && !self.consumers.want(stream, &subject);
+        }
         // The bound above keeps a batch far below where this fails.
-        batch.push(stream, timestamp, msg.subject, reply, msg.headers, msg.payload);
+        batch.push(stream, timestamp, &subject, reply, msg.headers, msg.payload);
+        if unwanted && let Some(item) = batch.items.last_mut() {
+            item.unwanted = true;
+        }
         if batch.data.len() >= limits::INGEST_BATCH_BYTES {
             self.emit_ingest(host);
         }
@@ -209,6 +216,9 @@ impl JetStream {
         for update in updates {
             self.set_state(now, update);
         }
+        for update in updates {
+            self.republish_stored(&batch, outcomes, update.stream, host);
+        }
         self.acknowledge(&batch, outcomes, host);
         let mut batch = Some(batch);
         for (index, update) in updates.iter().enumerate() {
@@ -250,8 +260,13 @@ impl JetStream {
             if current.is_none_or(|stream| stream.id != item.stream) {
                 current = self.streams.get(&item.stream);
             }
+            let mut total = None;
             let (seq, end): (_, &[u8]) = match outcome {
-                PublishOutcome::Stored { seq, .. } => (*seq, b"}"),
+                PublishOutcome::Stored { seq, changed, .. } => {
+                    total = changed.as_ref().and_then(|changed| changed.total.as_deref());
+                    (*seq, b"}")
+                }
+                PublishOutcome::Skipped { seq } => (*seq, b"}"),
                 PublishOutcome::Duplicate { seq } => (*seq, b",\"duplicate\": true}"),
                 PublishOutcome::Refused(error) => {
                     let name = current.map(|stream| &*stream.name).unwrap_or_default();
@@ -266,10 +281,79 @@ impl JetStream {
             ack.clear();
             ack.extend_from_slice(&stream.ack_head);
             ack.extend_from_slice(number.format(seq).as_bytes());
+            if let Some(total) = total {
+                ack.extend_from_slice(b",\"val\":\"");
+                ack.extend_from_slice(total.as_bytes());
+                ack.push(b'"');
+            }
             ack.extend_from_slice(end);
             let reply = batch.bytes(&item.reply);
             host.deliver(reply, reply, b"", b"", ack);
         }
+    }
+
+    /// Publishes again what a stream stored, where it is configured so.
+    fn republish_stored(
+        &mut self,
+        batch: &PublishBatch,
+        outcomes: &[PublishOutcome],
+        id: StreamId,
+        host: &mut impl Host,
+    ) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let Some((transform, headers_only)) = republish_of(stream) else { return };
+        for (item, outcome) in batch.items.iter().zip(outcomes) {
+            let PublishOutcome::Stored { seq, timestamp, before, changed } = outcome else {
+                continue;
+            };
+            if item.stream != id {
+                continue;
+            }
+            let stored = stored_headers(batch.bytes(&item.headers));
+            let (headers, payload) = match changed {
+                Some(changed) => (&*changed.headers, &*changed.payload),
+                None => (&*stored, batch.bytes(&item.payload)),
+            };
+            let msg = Republished {
+                subject: batch.bytes(&item.subject),
+                seq: *seq,
+                timestamp: *timestamp,
+                before: *before,
+                headers,
+                payload,
+            };
+            republish(stream, transform, headers_only, &msg, &mut self.rng, host);
+        }
+    }
+
+    /// A stream stored messages that nobody published: markers.
+    pub(super) fn stored_by_itself(
+        &mut self,
+        now: Now,
+        update: &StreamUpdate,
+        stored: &Chunk,
+        before: &[Seq],
+        host: &mut impl Host,
+    ) {
+        self.set_state(now, update);
+        let id = update.stream;
+        let Some(stream) = self.streams.get(&id) else { return };
+        if let Some((transform, headers_only)) = republish_of(stream) {
+            for (msg, before) in stored.msgs.iter().zip(before) {
+                let msg = Republished {
+                    subject: stored.bytes(&msg.subject),
+                    seq: msg.seq,
+                    timestamp: msg.timestamp,
+                    before: *before,
+                    headers: stored.bytes(&msg.headers),
+                    payload: stored.bytes(&msg.payload),
+                };
+                republish(stream, transform, headers_only, &msg, &mut self.rng, host);
+            }
+        }
+        // Some of it may be gone again already: consumers read what there is.
+        self.remember(id, None);
+        self.consumers_updated(now, update, None, host);
     }
 
     /// Keeps what a stream just stored for consumers that are caught up.
@@ -297,6 +381,60 @@ impl JetStream {
     }
 }
 
+fn transformed(transform: &Transform, subject: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let random = |bound: u32| u32::try_from(rng.below(u64::from(bound.max(1)))).unwrap_or(0);
+    transform.apply(subject, random, &mut out).then_some(out)
+}
+
+fn republish_of(stream: &Stream) -> Option<(&Transform, bool)> {
+    let (transform, headers_only) = stream.extras.as_ref()?.republish.as_ref()?;
+    Some((transform, *headers_only))
+}
+
+/// A message that is published again.
+struct Republished<'a> {
+    subject: &'a [u8],
+    seq: Seq,
+    timestamp: Timestamp,
+    before: Seq,
+    headers: &'a [u8],
+    payload: &'a [u8],
+}
+
+#[cold]
+fn republish(
+    stream: &Stream,
+    transform: &Transform,
+    headers_only: bool,
+    msg: &Republished<'_>,
+    rng: &mut Rng,
+    host: &mut impl Host,
+) {
+    let Some(to) = transformed(transform, msg.subject, rng) else { return };
+    if !subject::is_valid_literal(&to) {
+        return;
+    }
+    let mut block = msg.headers.strip_suffix(b"\r\n").unwrap_or(b"NATS/1.0\r\n").to_vec();
+    let text = format!(
+        "Nats-Stream: {}\r\nNats-Subject: {}\r\nNats-Sequence: {}\r\nNats-Time-Stamp: {}\r\n\
+         Nats-Last-Sequence: {}\r\n",
+        stream.name,
+        alloc::string::String::from_utf8_lossy(msg.subject),
+        msg.seq,
+        msg.timestamp.rfc3339(),
+        msg.before
+    );
+    block.extend_from_slice(text.as_bytes());
+    let mut payload = msg.payload;
+    if headers_only {
+        block.extend_from_slice(format!("Nats-Msg-Size: {}\r\n", payload.len()).as_bytes());
+        payload = b"";
+    }
+    block.extend_from_slice(b"\r\n");
+    host.deliver(&to, &to, b"", &block, payload);
+}
+
 fn api_error(error: &PublishError) -> ApiError {
     let (err_code, code) = error.codes();
     ApiError::with(err_code, code, format!("{error}"))
@@ -321,10 +459,14 @@ fn stored_chunk(
         let block = from.bytes(&item.headers);
         matches!(stored_headers(block), Cow::Borrowed(stored) if stored.len() == block.len())
     });
+    let is_changed =
+        |outcome: &_| matches!(outcome, PublishOutcome::Stored { changed: Some(_), .. });
+    let plain = plain && !outcomes.iter().any(is_changed);
     let mut chunk = Chunk::default();
     chunk.msgs.reserve(from.items.len());
     for (item, outcome) in from.items.iter().zip(outcomes) {
-        let PublishOutcome::Stored { seq, timestamp } = *outcome else { continue };
+        let PublishOutcome::Stored { seq, timestamp, changed, .. } = outcome else { continue };
+        let (seq, timestamp) = (*seq, *timestamp);
         if item.stream != update.stream || gone(seq) {
             continue;
         }
@@ -342,8 +484,13 @@ fn stored_chunk(
                 start..u32::try_from(chunk.data.len()).unwrap_or(u32::MAX)
             };
             msg.subject = put(from.bytes(&item.subject));
-            msg.headers = put(&stored_headers(from.bytes(&item.headers)));
-            msg.payload = put(from.bytes(&item.payload));
+            if let Some(changed) = changed {
+                msg.headers = put(&changed.headers);
+                msg.payload = put(&changed.payload);
+            } else {
+                msg.headers = put(&stored_headers(from.bytes(&item.headers)));
+                msg.payload = put(from.bytes(&item.payload));
+            }
         }
         chunk.msgs.push(msg);
     }
@@ -365,7 +512,12 @@ mod tests {
         for (seq, (stream, headers, payload)) in (1..).zip(msgs) {
             let (headers, payload) = (headers.as_bytes(), payload.as_bytes());
             batch.push(StreamId(*stream), Timestamp(9), b"s", b"_INBOX.r", headers, payload);
-            outcomes.push(PublishOutcome::Stored { seq, timestamp: Timestamp(10) });
+            outcomes.push(PublishOutcome::Stored {
+                seq,
+                timestamp: Timestamp(10),
+                before: 0,
+                changed: None,
+            });
         }
         (batch, outcomes)
     }

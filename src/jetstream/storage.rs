@@ -74,6 +74,13 @@ pub struct StreamSettings {
     pub memory: bool,
     /// The first sequence of a new stream, when not 0 or 1.
     pub first_seq: Seq,
+    /// `Nats-TTL` allowed.
+    pub allow_ttl: bool,
+    /// How long a marker stays that takes the place of a subject's last message when its
+    /// time is up. Zero: there are none.
+    pub marker_ttl: Duration,
+    /// Messages are increments of counters.
+    pub counter: bool,
 }
 
 /// One message in a [`PublishBatch`]. The ranges index [`PublishBatch::data`].
@@ -91,6 +98,9 @@ pub struct PublishItem {
     pub headers: Range<u32>,
     /// The payload.
     pub payload: Range<u32>,
+    /// No consumer wants it and the stream keeps only what one does: it takes a sequence and
+    /// is not stored.
+    pub unwanted: bool,
 }
 
 /// Messages for streams of one account, as they came in during one turn, packed into one
@@ -146,7 +156,9 @@ impl PublishBatch {
         };
         let (subject, reply) = (put(subject), put(reply));
         let (headers, payload) = (put(headers), put(payload));
-        self.items.push(PublishItem { stream, timestamp, subject, reply, headers, payload });
+        let unwanted = false;
+        let item = PublishItem { stream, timestamp, subject, reply, headers, payload, unwanted };
+        self.items.push(item);
         true
     }
 
@@ -182,8 +194,27 @@ pub enum PublishError {
     BadTtl,
     /// 10166: `Nats-TTL` where the stream does not allow it.
     TtlDisabled,
+    /// 10168 to 10172: about counters.
+    Counter(CounterError),
+    /// 10227: `Nats-Stream-Source` from a client.
+    StreamSource,
     /// 10059 in effect: the stream went away while the message was queued.
     NoStream,
+}
+
+/// What is wrong with an increment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterError {
+    /// 10168: the stream has no counters.
+    Disabled,
+    /// 10169: it has nothing else.
+    Missing,
+    /// 10170: an increment has no payload.
+    Payload,
+    /// 10171: no whole number, or together with what makes no sense for counters.
+    Invalid,
+    /// 10172: the total stored on the subject is none.
+    Broken,
 }
 
 impl PublishError {
@@ -203,6 +234,14 @@ impl PublishError {
             Self::StoreFailed(_) => (10077, 503),
             Self::BadTtl => (10165, 400),
             Self::TtlDisabled => (10166, 400),
+            Self::Counter(error) => match error {
+                CounterError::Disabled => (10168, 400),
+                CounterError::Missing => (10169, 400),
+                CounterError::Payload => (10170, 400),
+                CounterError::Invalid => (10171, 400),
+                CounterError::Broken => (10172, 400),
+            },
+            Self::StreamSource => (10227, 400),
             Self::NoStream => (10059, 404),
         }
     }
@@ -225,6 +264,14 @@ impl fmt::Display for PublishError {
             Self::Sealed => f.write_str("invalid operation on sealed stream"),
             Self::BadTtl => f.write_str("invalid per-message TTL"),
             Self::TtlDisabled => f.write_str("per-message TTL is disabled"),
+            Self::Counter(error) => f.write_str(match error {
+                CounterError::Disabled => "message counters is disabled",
+                CounterError::Missing => "message counter increment is missing",
+                CounterError::Payload => "message counter has payload",
+                CounterError::Invalid => "message counter increment is invalid",
+                CounterError::Broken => "message counter is broken",
+            }),
+            Self::StreamSource => f.write_str("message stream source header is not allowed"),
             Self::NoStream => f.write_str("stream not found"),
         }
     }
@@ -240,6 +287,15 @@ pub enum PublishOutcome {
         seq: Seq,
         /// Its time, never before that of the message ahead of it.
         timestamp: Timestamp,
+        /// The newest message on its subject before it; 0 if there was none.
+        before: Seq,
+        /// What is stored, where that is not what was sent.
+        changed: Option<Box<Changed>>,
+    },
+    /// Not stored because nobody wants it; it took this sequence.
+    Skipped {
+        /// The sequence.
+        seq: Seq,
     },
     /// Not stored again: `Nats-Msg-Id` was seen within the window, on this sequence.
     Duplicate {
@@ -248,6 +304,17 @@ pub enum PublishOutcome {
     },
     /// Not stored.
     Refused(Box<PublishError>),
+}
+
+/// A message that the stream changed before it stored it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The whole header block.
+    pub headers: Vec<u8>,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// The total of the counter, for the ack.
+    pub total: Option<Box<str>>,
 }
 
 /// Numbers of one stream after a commit.
@@ -268,7 +335,7 @@ pub struct StreamState {
     pub last_ts: Timestamp,
     /// Distinct subjects with at least one message.
     pub num_subjects: u64,
-    /// When the oldest message will have reached `max_age`.
+    /// When the oldest message will have reached `max_age`, or one its own end.
     pub next_expiry: Option<Timestamp>,
 }
 
@@ -433,7 +500,17 @@ pub enum StoreRequest {
         /// Overwrite the bytes, do not only unlink.
         erase: bool,
     },
-    /// Removes what is older than `max_age` at `now`. Answered by [`StoreReply::Expired`].
+    /// Removes messages that nobody needs any more. Answered by [`StoreReply::Done`].
+    Settle {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// Which messages; those that do not exist are no mistake.
+        seqs: Arc<[Seq]>,
+    },
+    /// Removes what is older than `max_age`, or whose own time is up, at `now`. Answered by
+    /// [`StoreReply::Expired`].
     Expire {
         /// Which stream.
         stream: StreamId,
@@ -597,6 +674,10 @@ pub enum StoreReply {
     Expired {
         /// News of the stream; `next_expiry` says when to ask again.
         update: StreamUpdate,
+        /// Markers that were stored in place of what went.
+        stored: Chunk,
+        /// The newest message on the subject of each before it.
+        before: Vec<Seq>,
     },
     /// To a read.
     Read {

@@ -33,7 +33,9 @@ use super::medium::{Counted, Counters, Medium};
 use super::tables::{ReadRows, WriteRows};
 use crate::jetstream::engine::rows::{Rows as _, RowsMut as _, Table};
 use crate::jetstream::engine::{self, Applied, ApplyOptions};
-use crate::jetstream::storage::{Removed, StoreError, StoreReply, StoreRequest, StreamUpdate};
+use crate::jetstream::storage::{
+    Chunk, Removed, StoreError, StoreReply, StoreRequest, StreamUpdate,
+};
 
 /// When a commit is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -631,7 +633,7 @@ fn streams_anew(recovered: StoreReply) -> Vec<StoreReply> {
     let news = streams.into_iter().map(|found| {
         let removed = Removed::Many { first: 0, last: found.state.last_seq };
         let update = StreamUpdate { stream: found.stream, state: found.state, removed };
-        StoreReply::Expired { update }
+        StoreReply::Expired { update, stored: Chunk::default(), before: Vec::new() }
     });
     news.collect()
 }

@@ -28,7 +28,7 @@ use redb::StorageBackend;
 use super::medium::{Counted, Counters, Medium};
 use crate::id::StreamId;
 use crate::jetstream::engine::varint;
-use crate::jetstream::storage::{ConsumerRecord, PublishBatch, StoreRequest};
+use crate::jetstream::storage::{ConsumerRecord, PublishBatch, StoreRequest, Token};
 use crate::time::Timestamp;
 
 /// Of the file. A small commit takes a page, so some 250 of them share one sync of the
@@ -288,6 +288,9 @@ const PUBLISH: u8 = 1;
 const PUT_CONSUMER: u8 = 2;
 const DELETE_CONSUMER: u8 = 3;
 const EXPIRE: u8 = 4;
+/// As [`PUBLISH`], and whether each is wanted.
+const PUBLISH_WANTED: u8 = 5;
+const SETTLE: u8 = 6;
 
 /// Appends requests. False if one of them is of a kind that is rare, or they are too large.
 fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
@@ -301,7 +304,8 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                 if batch.data.len() > ENTRY_BYTES_MAX {
                     return false;
                 }
-                out.push(PUBLISH);
+                let some_unwanted = batch.items.iter().any(|item| item.unwanted);
+                out.push(if some_unwanted { PUBLISH_WANTED } else { PUBLISH });
                 varint::put(out, batch.items.len() as u64);
                 for item in &batch.items {
                     varint::put(out, u64::from(item.stream.0));
@@ -309,6 +313,9 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                     put_bytes(out, batch.bytes(&item.subject));
                     put_bytes(out, batch.bytes(&item.headers));
                     put_bytes(out, batch.bytes(&item.payload));
+                    if some_unwanted {
+                        out.push(u8::from(item.unwanted));
+                    }
                 }
             }
             StoreRequest::PutConsumer { stream, consumer, .. } => {
@@ -327,6 +334,14 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                 varint::put(out, u64::from(stream.0));
                 out.extend_from_slice(&now.0.to_le_bytes());
             }
+            StoreRequest::Settle { stream, seqs, .. } => {
+                out.push(SETTLE);
+                varint::put(out, u64::from(stream.0));
+                varint::put(out, seqs.len() as u64);
+                for seq in seqs.iter() {
+                    varint::put(out, *seq);
+                }
+            }
             _ => return false,
         }
         if out.len() > ENTRY_BYTES_MAX {
@@ -343,7 +358,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<StoreRequest>> {
     while from.at < bytes.len() {
         let kind = from.take(1)?.first().copied()?;
         requests.push(match kind {
-            PUBLISH => {
+            PUBLISH | PUBLISH_WANTED => {
                 let mut batch = PublishBatch::default();
                 for _ in 0..from.number()? {
                     let (stream, timestamp) = (from.stream()?, from.time()?);
@@ -351,6 +366,11 @@ fn decode(bytes: &[u8]) -> Option<Vec<StoreRequest>> {
                     let payload = from.bytes()?;
                     if !batch.push(stream, timestamp, subject, b"", headers, payload) {
                         return None;
+                    }
+                    if kind == PUBLISH_WANTED
+                        && let Some(item) = batch.items.last_mut()
+                    {
+                        item.unwanted = from.take(1)? != [0];
                     }
                 }
                 StoreRequest::Publish(batch)
@@ -366,6 +386,12 @@ fn decode(bytes: &[u8]) -> Option<Vec<StoreRequest>> {
                 StoreRequest::DeleteConsumer { stream: from.stream()?, name: from.text()? }
             }
             EXPIRE => StoreRequest::Expire { stream: from.stream()?, now: from.time()? },
+            SETTLE => {
+                let stream = from.stream()?;
+                let count = from.number()?;
+                let seqs = (0..count).map(|_| from.number()).collect::<Option<_>>()?;
+                StoreRequest::Settle { token: Token(0), stream, seqs }
+            }
             _ => return None,
         });
     }
@@ -440,6 +466,25 @@ mod tests {
              0500000000000000"
         );
         assert_eq!(open_entry(&entry), Some((Mark { generation: 3, count: 2 }, length)));
+    }
+
+    #[test]
+    fn the_bytes_of_rarer_requests_are_pinned() {
+        let mut batch = PublishBatch::default();
+        batch.push(StreamId(7), Timestamp(1), b"a", b"", b"", b"x");
+        batch.push(StreamId(7), Timestamp(2), b"b", b"", b"", b"");
+        batch.items[1].unwanted = true;
+        let settle =
+            StoreRequest::Settle { token: Token(1), stream: StreamId(7), seqs: [3, 300].into() };
+        let mut bytes = Vec::new();
+        assert!(encode(&mut bytes, &[StoreRequest::Publish(batch), settle]));
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&bytes),
+            "0502070100000000000000016100017800070200000000000000016200000106070203ac02"
+        );
+        let mut again = Vec::new();
+        assert!(encode(&mut again, &decode(&bytes).unwrap()));
+        assert_eq!(bytes, again);
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn stored(texts: &[Text], outcomes: &[PublishOutcome]) -> Vec<Row> {
     let pairs = texts.iter().zip(outcomes);
     pairs
         .filter_map(|(text, outcome)| match outcome {
-            PublishOutcome::Stored { seq, timestamp } => {
+            PublishOutcome::Stored { seq, timestamp, .. } => {
                 Some((*seq, timestamp.0, text.subject.clone(), String::new(), text.payload.clone()))
             }
             _ => None,

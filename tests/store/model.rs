@@ -134,6 +134,7 @@ impl Model {
                 return full("maximum bytes exceeded");
             }
         }
+        let before = self.on(&text.subject).last().copied().unwrap_or(0);
         self.last += 1;
         let seq = self.last;
         row.0 = seq;
@@ -156,7 +157,7 @@ impl Model {
             _ => {}
         }
         self.enforce();
-        PublishOutcome::Stored { seq, timestamp: Timestamp(ts) }
+        PublishOutcome::Stored { seq, timestamp: Timestamp(ts), before, changed: None }
     }
 
     fn enforce(&mut self) {
@@ -437,7 +438,7 @@ fn run(store: &mut dyn Answer, seed: u64, memory: bool, steps: u64) {
                 assert_eq!(result.unwrap(), model.purge(&purge), "{purge:?}");
                 model.check_update(&update.unwrap());
             }
-            1..4 => {
+            1..3 => {
                 let seq = model.first + rng.below(model.msgs.len() as u64 + 2);
                 let erase = rng.below(3) == 0;
                 let request =
@@ -446,8 +447,21 @@ fn run(store: &mut dyn Answer, seed: u64, memory: bool, steps: u64) {
                 assert_eq!(found, model.drop_where(|row| row.0 == seq) == 1);
                 model.check_update(&update.unwrap());
             }
+            3 => {
+                let seqs: Vec<u64> =
+                    (0..rng.below(5)).map(|_| model.first + rng.below(9)).collect();
+                let request = StoreRequest::Settle {
+                    token: Token(5),
+                    stream: STREAM,
+                    seqs: seqs.clone().into(),
+                };
+                let StoreReply::Done { result, update, .. } = store.ask(request) else { panic!() };
+                result.unwrap();
+                model.drop_where(|row| seqs.contains(&row.0));
+                model.check_update(&update.unwrap());
+            }
             4 => {
-                let StoreReply::Expired { update } =
+                let StoreReply::Expired { update, .. } =
                     store.ask(StoreRequest::Expire { stream: STREAM, now: Timestamp(now) })
                 else {
                     panic!()

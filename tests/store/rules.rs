@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sedge::jetstream::engine::MemStore;
 use sedge::jetstream::storage::{
-    ConsumerRecord, PublishOutcome, Purge, Removed, StoreReply, StoreRequest, StreamSettings, Token,
+    ConsumerRecord, PublishOutcome, Purge, Removed, StoreReply, StoreRequest, StreamSettings,
+    StreamUpdate, Token,
 };
 use sedge::store::StoreOptions;
 use sedge::subject::Filter;
@@ -27,6 +28,7 @@ fn text(subject: &str, fields: &[(&str, &str)]) -> Text {
 fn say(store: &mut MemStore, text: &Text) -> String {
     match &store.publish(std::slice::from_ref(text)).0[0] {
         PublishOutcome::Stored { seq, .. } => seq.to_string(),
+        PublishOutcome::Skipped { seq } => format!("skipped {seq}"),
         PublishOutcome::Duplicate { seq } => format!("duplicate {seq}"),
         PublishOutcome::Refused(error) => format!("{} {error}", error.codes().0),
     }
@@ -176,4 +178,90 @@ fn consumers_come_back_with_their_stream_and_go_with_it() {
     let StoreReply::Recovered { streams, next_stream, .. } = &replies[0] else { panic!() };
     assert!(streams.is_empty());
     assert_eq!(*next_stream, STREAM.0 + 1, "ids are not reused");
+}
+
+const SECOND: i64 = 1_000_000_000;
+
+fn expire(store: &mut MemStore, now: i64) -> (Vec<(u64, String)>, StreamUpdate) {
+    let request = StoreRequest::Expire { stream: STREAM, now: Timestamp(now) };
+    let StoreReply::Expired { update, stored, .. } = store.ask(request) else { panic!() };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let stored = stored.msgs.iter().map(|msg| (msg.seq, text(stored.bytes(&msg.headers))));
+    (stored.collect(), update)
+}
+
+#[test]
+fn a_message_goes_when_its_own_time_is_up_and_leaves_a_marker() {
+    let mut store = store(StreamSettings {
+        allow_ttl: true,
+        marker_ttl: Duration::from_secs(2),
+        max_age: Some(Duration::from_secs(10)),
+        allow_rollup: true,
+        ..settings()
+    });
+    assert_eq!(say(&mut store, &text("a", &[("Nats-TTL", "never")])), "1");
+    assert_eq!(say(&mut store, &text("b", &[("Nats-TTL", "3")])), "2");
+    assert_eq!(say(&mut store, &text("b", &[("Nats-TTL", "4s")])), "3");
+    assert_eq!(say(&mut store, &text("c", &[("Nats-TTL", "0")])), "10165 invalid per-message TTL");
+    assert_eq!(say(&mut store, &text("c", &[])), "4");
+    let (stored, update) = expire(&mut store, 2 * SECOND);
+    assert!(stored.is_empty());
+    assert_eq!(update.state.next_expiry, Some(Timestamp(3 * SECOND + 1)));
+    let (stored, update) = expire(&mut store, 3 * SECOND + 1);
+    assert!(stored.is_empty(), "one on the subject is left");
+    assert_eq!(update.state.messages, 3);
+    let (stored, update) = expire(&mut store, 5 * SECOND);
+    let marker =
+        "NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: 2s\r\nNats-Rollup: sub\r\n\r\n";
+    assert_eq!(stored, [(5, marker.to_owned())]);
+    assert_eq!((update.state.messages, update.state.last_seq), (3, 5));
+    let (stored, update) = expire(&mut store, 11 * SECOND);
+    // Its marker is gone without another; that of the message that grew old came.
+    assert_eq!(stored, [(6, marker.to_owned())]);
+    assert_eq!((update.state.messages, update.state.first_seq), (2, 1));
+    let (stored, update) = expire(&mut store, 90 * SECOND);
+    assert!(stored.is_empty());
+    assert_eq!((update.state.messages, update.state.next_expiry), (1, None));
+    assert_eq!(say(&mut store, &Text { at: 91 * SECOND, ..text("d", &[]) }), "7");
+    let (_, update) = expire(&mut store, 92 * SECOND);
+    assert_eq!(update.state.next_expiry, Some(Timestamp(101 * SECOND)));
+}
+
+#[test]
+fn what_nobody_wants_takes_a_sequence_and_is_not_stored() {
+    let mut store =
+        store(StreamSettings { duplicate_window: Duration::from_secs(1), ..settings() });
+    for (seq, wanted) in [(1, false), (2, true), (3, false), (4, true)] {
+        let mut batch = world::batch(&[text("a", &[])]);
+        batch.items[0].unwanted = !wanted;
+        let StoreReply::Published { outcomes, updates, .. } =
+            store.ask(StoreRequest::Publish(batch))
+        else {
+            panic!()
+        };
+        match &outcomes[0] {
+            PublishOutcome::Skipped { seq: took } => assert_eq!((*took, wanted), (seq, false)),
+            PublishOutcome::Stored { seq: took, .. } => assert_eq!((*took, wanted), (seq, true)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(updates[0].state.last_seq, seq);
+    }
+    let seqs = [2, 1, 9].into();
+    let request = StoreRequest::Settle { token: Token(5), stream: STREAM, seqs };
+    let StoreReply::Done { update: Some(update), .. } = store.ask(request) else { panic!() };
+    assert_eq!((update.state.messages, update.state.first_seq), (1, 4));
+}
+
+#[test]
+fn counters_add_up() {
+    let mut store = store(StreamSettings { counter: true, ..settings() });
+    for (increment, total) in [("5", "5"), ("-7", "-2"), ("+100", "98")] {
+        let mut one = text("a", &[("Nats-Incr", increment)]);
+        one.payload.clear();
+        let outcome = store.publish(std::slice::from_ref(&one)).0.remove(0);
+        let PublishOutcome::Stored { changed: Some(changed), .. } = outcome else { panic!() };
+        assert_eq!(changed.total.as_deref(), Some(total));
+        assert_eq!(changed.payload, format!("{{\"val\":\"{total}\"}}").into_bytes());
+    }
+    assert_eq!(say(&mut store, &text("a", &[])), "10169 message counter increment is missing");
 }

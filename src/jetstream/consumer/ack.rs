@@ -234,15 +234,19 @@ impl JetStream {
             }
         }
         let dirtied = effect.changed && consumer.mark_dirty(now);
+        let stream = consumer.stream;
         let rearm = dirtied || matches!(kind, AckKind::Nak(_) | AckKind::Progress);
         if !msg.reply.is_empty() && !effect.silent {
             if effect.confirm && consumer.must_wait_for_save() {
                 consumer.saving.confirm(msg.reply);
                 self.consumers.to_sync.push(id);
+            } else if effect.changed && consumer.progress.has_settled() {
+                self.retention.confirm(stream, msg.reply);
             } else {
                 host.deliver(msg.reply, msg.reply, b"", b"", b"");
             }
         }
+        self.note_settled(id, host);
         if rearm {
             self.consumers.rearm(now, id);
         }

@@ -343,6 +343,8 @@ impl JetStream {
         let names: &mut BTreeMap<String, ConsumerId> =
             self.consumers.by_stream.entry(stream_id).or_default();
         names.insert(name, id);
+        let retention = stream.config.retention;
+        self.consumers.log_settled(stream_id, retention);
         self.subscribe_consumer(id, true, host);
         Some(id)
     }

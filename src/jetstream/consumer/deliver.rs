@@ -366,6 +366,7 @@ impl JetStream {
         let rng = &mut self.rng;
         let mut around = Surroundings { now, stream, leafs, rng, scratch, ack, host };
         let outcome = consumer.run(&mut around);
+        self.note_settled(id, host);
         if outcome.blocked {
             self.consumers.blocked.insert(id);
         }

@@ -105,6 +105,8 @@ impl Consumer {
         }
         let deliveries = self.progress.deliveries(seq);
         let entry = self.progress.settle(seq)?;
+        // It is gone already.
+        self.progress.take_settled();
         Some(Event { seq, dseq: entry.dseq, deliveries, exhausted: false })
     }
 }
@@ -253,6 +255,7 @@ impl JetStream {
         stream: StreamId,
         host: &mut impl Host,
     ) {
+        self.retention_changed(stream, false);
         for id in self.consumers.of_stream(stream) {
             self.consumer_run(now, id, host);
         }
@@ -302,6 +305,7 @@ impl JetStream {
                 self.consumers.by_stream.remove(&consumer.stream);
             }
         }
+        self.retention_changed(consumer.stream, true);
         if consumer.persisted {
             let request =
                 StoreRequest::DeleteConsumer { stream: consumer.stream, name: consumer.name };

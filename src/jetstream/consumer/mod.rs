@@ -13,6 +13,7 @@
 //! | `deliver` | the delivery loop |
 //! | `pull`, `push` | pull requests; interest, heartbeats, flow control |
 //! | `ack` | acknowledgements |
+//! | `settled` | what interest and work queue retention ask |
 //! | `saving`, `record` | when and how state becomes durable |
 //! | `sourcing` | what a hub's mirrors and sources need beyond that |
 //! | `life` | timers, inactivity, removal, changes of the stream |
@@ -36,6 +37,7 @@ mod pull;
 mod push;
 mod record;
 mod saving;
+mod settled;
 mod sourcing;
 mod state;
 #[cfg(test)]

@@ -255,6 +255,8 @@ pub(super) struct Progress {
     pub(super) last_delivery: Timestamp,
     /// Of the last ack; `Timestamp(0)` before the first.
     pub(super) last_ack: Timestamp,
+    /// Settled since the last look, where the stream wants to know.
+    settled: Option<Vec<Seq>>,
 }
 
 impl Progress {
@@ -274,7 +276,29 @@ impl Progress {
     /// Forgets everything and begins again at `next`.
     pub(super) fn restart_at(&mut self, next: Seq) {
         let start = Position { consumer: 0, stream: next.saturating_sub(1) };
-        *self = Self { delivered: start, floor: start, ..Self::default() };
+        let settled = self.settled.take();
+        *self = Self { delivered: start, floor: start, settled, ..Self::default() };
+    }
+
+    /// Notes what is settled from now on, or does not.
+    pub(super) fn log_settled(&mut self, on: bool) {
+        self.settled = if on { Some(self.settled.take().unwrap_or_default()) } else { None };
+    }
+
+    /// What was settled since the last call.
+    pub(super) fn take_settled(&mut self) -> Vec<Seq> {
+        self.settled.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// Is there anything for [`Self::take_settled`]?
+    pub(super) fn has_settled(&self) -> bool {
+        self.settled.as_ref().is_some_and(|settled| !settled.is_empty())
+    }
+
+    fn note_settled(&mut self, seq: Seq) {
+        if let Some(settled) = &mut self.settled {
+            settled.push(seq);
+        }
     }
 
     /// Records the first delivery of `seq`.
@@ -282,6 +306,7 @@ impl Progress {
         self.delivered = Position { consumer: self.delivered.consumer + 1, stream: seq };
         if settling == Settling::AtDelivery {
             self.floor = self.delivered;
+            self.note_settled(seq);
         } else {
             self.pending.insert(seq, self.delivered.consumer, sent, due);
         }
@@ -372,10 +397,13 @@ impl Progress {
 
     /// Settles one message. `next` is the consumer's next candidate.
     pub(super) fn settle(&mut self, seq: Seq) -> Option<PendingAck> {
-        self.redelivered.remove(&seq);
+        let was_given_up = self.redelivered.remove(&seq).is_some();
         let removed = self.pending.remove(seq);
         if removed.is_some() {
             self.raise_floor();
+        }
+        if removed.is_some() || was_given_up {
+            self.note_settled(seq);
         }
         removed
     }
@@ -398,6 +426,7 @@ impl Progress {
             && first <= seq
         {
             self.pending.remove(first);
+            self.note_settled(first);
             settled += 1;
         }
         self.redelivered = self.redelivered.split_off(&seq.saturating_add(1));

@@ -189,7 +189,12 @@ impl FakeStore {
                     let payload = text(batch.bytes(&item.payload));
                     self.messages.insert(self.last_seq, (subject, payload, item.timestamp));
                     let (seq, timestamp) = (self.last_seq, item.timestamp);
-                    outcomes.push(PublishOutcome::Stored { seq, timestamp });
+                    outcomes.push(PublishOutcome::Stored {
+                        seq,
+                        timestamp,
+                        before: 0,
+                        changed: None,
+                    });
                 }
                 let updates = vec![self.update(batch.items[0].stream, Removed::None)];
                 StoreReply::Published { batch, outcomes, updates }

@@ -10,6 +10,7 @@
 //! Source: NATS docs, "Headers for publishing"; nats-server 2.15.1.
 
 use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
 const VERSION: &[u8] = b"NATS/1.0";
 
@@ -24,6 +25,8 @@ pub(super) struct Wishes<'a> {
     pub expected_last_msg_id: Option<&'a [u8]>,
     pub rollup: Option<&'a [u8]>,
     pub ttl: Option<&'a [u8]>,
+    pub incr: Option<&'a [u8]>,
+    pub stream_source: Option<&'a [u8]>,
 }
 
 impl<'a> Wishes<'a> {
@@ -42,6 +45,8 @@ impl<'a> Wishes<'a> {
                 b"Expected-Last-Msg-Id" => &mut wishes.expected_last_msg_id,
                 b"Rollup" => &mut wishes.rollup,
                 b"TTL" => &mut wishes.ttl,
+                b"Incr" => &mut wishes.incr,
+                b"Stream-Source" => &mut wishes.stream_source,
                 _ => continue,
             };
             place.get_or_insert(value);
@@ -77,6 +82,38 @@ fn fields(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 fn after_line(bytes: &[u8]) -> usize {
     memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
+}
+
+/// What a message says of its end: that there is none, and that nothing takes its place.
+pub(super) fn at_the_end(block: &[u8]) -> (bool, bool) {
+    let (mut stays, mut unmarked) = (false, false);
+    for (name, value) in fields(block) {
+        match name {
+            b"Nats-TTL" => stays |= value.eq_ignore_ascii_case(b"never"),
+            b"Nats-Marker-Reason" => unmarked = true,
+            b"KV-Operation" => unmarked |= value == b"PURGE",
+            _ => {}
+        }
+    }
+    (stays, unmarked)
+}
+
+/// A header block with one field set anew, at its end.
+pub(super) fn with_field(block: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut out = VERSION.to_vec();
+    out.extend_from_slice(b"\r\n");
+    for (other, value) in fields(block).filter(|(other, _)| *other != name) {
+        put_field(&mut out, other, value);
+    }
+    put_field(&mut out, name, value);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 /// The form in which a header block is stored: a status after `NATS/1.0` cut off, and

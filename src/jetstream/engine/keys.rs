@@ -25,6 +25,7 @@ pub(super) enum Kind {
     Head = 3,
     Tail = 4,
     Consumer = 5,
+    Dues = 6,
 }
 
 /// Hot: a row of which each stream has one.
@@ -114,6 +115,24 @@ pub(super) fn subject(stream: StreamId, subject: &[u8]) -> Vec<u8> {
 const BY_ID: u8 = 1;
 /// Ids: which ids to forget, by time.
 const BY_SEQ: u8 = 0;
+
+/// Ids: when a message's own time is up.
+const BY_DUE: u8 = 2;
+
+/// Ids: what is due, by time.
+pub(super) fn due(stream: StreamId, at: i64, seq: Seq) -> [u8; 21] {
+    let mut key = [BY_DUE; 21];
+    key[..4].copy_from_slice(&stream.0.to_be_bytes());
+    key[5..13].copy_from_slice(&at.max(0).to_be_bytes());
+    key[13..].copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// The time and the sequence in a key of what is due.
+pub(super) fn parse_due(key: &[u8]) -> Option<(i64, Seq)> {
+    let at = i64::from_be_bytes(key.get(5..13)?.try_into().ok()?);
+    Some((at, Seq::from_be_bytes(key.get(13..21)?.try_into().ok()?)))
+}
 
 /// Ids: one message id.
 pub(super) fn id(stream: StreamId, id: &[u8]) -> Vec<u8> {

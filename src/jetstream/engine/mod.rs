@@ -14,6 +14,7 @@
 //! - No panic, whatever the rows hold.
 
 mod block;
+mod counter;
 mod headers;
 mod ids;
 mod keys;
@@ -202,6 +203,7 @@ fn refuse_one(request: StoreRequest, error: &StoreError) -> Option<StoreReply> {
         | StoreRequest::UpdateStream { token, .. }
         | StoreRequest::DeleteStream { token, .. }
         | StoreRequest::DeleteMsg { token, .. }
+        | StoreRequest::Settle { token, .. }
         | StoreRequest::PutConsumer { token: Some(token), .. } => done(token),
         StoreRequest::Publish(batch) => {
             let refused = PublishError::StoreFailed(error.text.clone());
@@ -343,16 +345,29 @@ impl<'r, 'w> Commit<'r, '_, 'w> {
                 }
             }
             StoreRequest::Expire { stream, now } => {
+                let done = self.with(*stream, |work, rows| {
+                    let markers = remove::expire(work, rows, *now)?;
+                    Ok((markers, work.update()))
+                })?;
+                let (markers, update) = done.unwrap_or_else(|| {
+                    let (state, removed) = <(StreamState, super::storage::Removed)>::default();
+                    (remove::Markers::default(), StreamUpdate { stream: *stream, state, removed })
+                });
+                let remove::Markers { chunk: stored, before } = markers;
+                Some(Answer::Reply(StoreReply::Expired { update, stored, before }))
+            }
+            StoreRequest::Settle { token, stream, seqs } => {
                 let update = self.with(*stream, |work, rows| {
-                    remove::expire(work, rows, *now)?;
+                    for seq in seqs.iter() {
+                        if *seq == work.head.first_seq {
+                            work.remove_first(rows)?;
+                        } else {
+                            work.remove(rows, *seq)?;
+                        }
+                    }
                     Ok(work.update())
                 })?;
-                let update = update.unwrap_or_else(|| StreamUpdate {
-                    stream: *stream,
-                    state: StreamState::default(),
-                    removed: super::storage::Removed::None,
-                });
-                Some(Answer::Reply(StoreReply::Expired { update }))
+                Some(done(*token, update.is_some(), Ok(()), update))
             }
             StoreRequest::PutConsumer { token, stream, consumer } => {
                 let found = self.work(*stream)?.is_some();
@@ -439,7 +454,10 @@ impl<'r, 'w> Commit<'r, '_, 'w> {
             let outcome = self
                 .with(item.stream, |work, rows| publish::publish(work, rows, batch, item))
                 .map_err(|error| ApplyError { stream: Some(item.stream), error })?;
-            if matches!(outcome, Some(PublishOutcome::Stored { .. })) {
+            let is_news = |outcome: &_| {
+                matches!(outcome, PublishOutcome::Stored { .. } | PublishOutcome::Skipped { .. })
+            };
+            if outcome.as_ref().is_some_and(is_news) {
                 touched.insert(item.stream);
             }
             outcomes.push(outcome.unwrap_or_else(|| refused(PublishError::NoStream)));
@@ -463,6 +481,7 @@ fn stream_of(request: &StoreRequest) -> Option<StreamId> {
         | StoreRequest::DeleteStream { stream, .. }
         | StoreRequest::Purge { stream, .. }
         | StoreRequest::DeleteMsg { stream, .. }
+        | StoreRequest::Settle { stream, .. }
         | StoreRequest::Expire { stream, .. }
         | StoreRequest::PutConsumer { stream, .. }
         | StoreRequest::DeleteConsumer { stream, .. }

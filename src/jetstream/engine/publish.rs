@@ -15,13 +15,13 @@ use super::headers::{Wishes, stored_headers};
 use super::record::IdRow;
 use super::rows::RowsMut;
 use super::work::{Pending, Work, logical_size};
-use super::{ids, read, remove};
+use super::{counter, headers, ids, read, remove};
 use crate::jetstream::storage::{
-    PublishBatch, PublishError, PublishItem, PublishOutcome, Seq, StoreError,
+    Changed, CounterError, PublishBatch, PublishError, PublishItem, PublishOutcome, Seq, StoreError,
 };
 use crate::limits::STORED_HEADER_BYTES_MAX;
 use crate::subject::{Filter, has_wildcard};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, nanos};
 
 /// What `Nats-Rollup` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,9 @@ struct Checked {
     rollup: Option<Rollup>,
     timestamp: Timestamp,
     seq: Seq,
+    /// Nanoseconds after its time, when it goes by itself.
+    ttl: Option<i64>,
+    changed: Option<Box<Changed>>,
 }
 
 /// Why it is not stored.
@@ -74,14 +77,33 @@ pub(super) fn publish<'r>(
     let timestamp = Timestamp(item.timestamp.0.max(work.head.last_ts));
     let size = logical_size(work.settings.memory, subject.len(), headers.len(), payload.len());
     let body = headers.len() + payload.len();
-    let checked = match check(work, rows, subject, &wishes, timestamp, size, body, headers.len()) {
-        Ok(checked) => checked,
-        Err(Verdict::Duplicate(seq)) => return Ok(PublishOutcome::Duplicate { seq }),
-        Err(Verdict::Refused(error)) => return Ok(PublishOutcome::Refused(Box::new(error))),
-        Err(Verdict::Failed(error)) => return Err(error),
+    let sizes = Sizes { stored: size, body, headers: headers.len() };
+    let checked = match check(work, rows, subject, &wishes, timestamp, sizes) {
+        Ok(mut checked) => {
+            if let Err(verdict) =
+                change(work, rows, subject, (&headers, payload), &wishes, &mut checked)
+            {
+                return outcome_of(verdict);
+            }
+            checked
+        }
+        Err(verdict) => return outcome_of(verdict),
     };
-    let Checked { rollup, timestamp, seq } = checked;
-    work.append(rows, Pending { seq, timestamp, subject, headers, payload, live: true })?;
+    let Checked { rollup, timestamp, seq, ttl, changed } = checked;
+    let before = work.subject_numbers(rows, subject)?.1;
+    if item.unwanted {
+        work.skip(seq, timestamp);
+    } else {
+        let (headers, payload) = match &changed {
+            Some(changed) => (changed.headers.clone().into(), changed.payload.clone().into()),
+            None => (headers, payload.into()),
+        };
+        let subject = subject.into();
+        work.append(rows, Pending { seq, timestamp, subject, headers, payload, live: true })?;
+        if let Some(ttl) = ttl {
+            work.note_due(timestamp.0.saturating_add(ttl), seq);
+        }
+    }
     let id = wishes.msg_id.filter(|id| !id.is_empty());
     match id {
         Some(id) => {
@@ -111,31 +133,92 @@ pub(super) fn publish<'r>(
         }
     }
     remove::enforce_totals(work, rows)?;
-    Ok(PublishOutcome::Stored { seq, timestamp })
+    if item.unwanted {
+        return Ok(PublishOutcome::Skipped { seq });
+    }
+    Ok(PublishOutcome::Stored { seq, timestamp, before, changed })
 }
 
-#[expect(clippy::too_many_arguments, reason = "all of them are the one message")]
+fn outcome_of(verdict: Verdict) -> Result<PublishOutcome, StoreError> {
+    match verdict {
+        Verdict::Duplicate(seq) => Ok(PublishOutcome::Duplicate { seq }),
+        Verdict::Refused(error) => Ok(PublishOutcome::Refused(Box::new(error))),
+        Verdict::Failed(error) => Err(error),
+    }
+}
+
+/// What a message weighs.
+#[derive(Clone, Copy)]
+struct Sizes {
+    stored: u64,
+    body: usize,
+    headers: usize,
+}
+
+/// What is stored instead of what was sent: the total of a counter, a longer time to live.
+fn change(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    (block, payload): (&[u8], &[u8]),
+    wishes: &Wishes<'_>,
+    checked: &mut Checked,
+) -> Result<(), Verdict> {
+    if let Some(increment) = wishes.incr.filter(|value| !value.is_empty()) {
+        let last = work.subject_numbers(rows, subject)?.1;
+        let payload = if last == 0 { None } else { work.payload_of(rows, last)? };
+        let broken = || PublishError::Counter(CounterError::Broken);
+        let total = match &payload {
+            Some(payload) => counter::stored(payload).ok_or_else(broken)?,
+            None => b"0",
+        };
+        let total = counter::add(total, increment).ok_or_else(broken)?;
+        let payload = format!("{{\"val\":\"{total}\"}}").into_bytes();
+        let total = Some(total.into());
+        checked.changed = Some(Box::new(Changed { headers: block.to_vec(), payload, total }));
+    }
+    let marker = i64::try_from(nanos(work.settings.marker_ttl)).unwrap_or(i64::MAX);
+    if let Some(ttl) = &mut checked.ttl
+        && *ttl < marker
+        && work.settings.max_msgs_per_subject != Some(1)
+    {
+        // A marker must outlive what it marks.
+        *ttl = marker;
+        let seconds = format!("{}", marker / 1_000_000_000);
+        let headers = headers::with_field(block, b"Nats-TTL", seconds.as_bytes());
+        let payload = payload.to_vec();
+        checked.changed = Some(Box::new(Changed { headers, payload, total: None }));
+    }
+    Ok(())
+}
+
 fn check(
     work: &mut Work<'_>,
     rows: &mut impl RowsMut,
     subject: &[u8],
     wishes: &Wishes<'_>,
     timestamp: Timestamp,
-    size: u64,
-    body: usize,
-    headers: usize,
+    sizes: Sizes,
 ) -> Result<Checked, Verdict> {
+    let Sizes { stored: size, body, headers } = sizes;
     if work.settings.sealed {
         return Err(PublishError::Sealed.into());
+    }
+    let incr = wishes.incr.filter(|value| !value.is_empty());
+    if let Some(incr) = incr {
+        check_increment(work, wishes, incr, body > headers)?;
     }
     if wishes.expected_stream.is_some_and(|name| name != work.settings.name.as_bytes()) {
         return Err(PublishError::ExpectedStream.into());
     }
-    let ttl = wishes.ttl.map(parse_ttl);
-    if ttl == Some(Ttl::Set) {
+    let ttl = wishes.ttl.map_or(Ttl::None, parse_ttl);
+    if !work.settings.allow_ttl && matches!(ttl, Ttl::Never | Ttl::Seconds(_)) {
         return Err(PublishError::TtlDisabled.into());
     }
     check_expected_sequences(work, rows, subject, wishes)?;
+    if wishes.stream_source.is_some_and(|value| !value.is_empty()) {
+        return Err(PublishError::StreamSource.into());
+    }
     if let Some(id) = wishes.msg_id.filter(|id| !id.is_empty())
         && let Some(seq) = ids::find(work, rows, id, timestamp)?
     {
@@ -158,13 +241,16 @@ fn check(
             return Err(PublishError::Rollup(text).into());
         }
     };
+    if work.settings.counter && incr.is_none() {
+        return Err(PublishError::Counter(CounterError::Missing).into());
+    }
     if work.settings.max_msg_size.is_some_and(|max| body as u64 > max) {
         return Err(PublishError::TooLarge.into());
     }
     if headers > STORED_HEADER_BYTES_MAX {
         return Err(PublishError::HeaderTooLarge.into());
     }
-    if ttl == Some(Ttl::Bad) {
+    if ttl == Ttl::Bad {
         return Err(PublishError::BadTtl.into());
     }
     if work.settings.discard_new {
@@ -174,7 +260,41 @@ fn check(
         work.head.last_seq.checked_add(1).ok_or_else(|| {
             PublishError::StoreFailed("the stream has used up its sequences".into())
         })?;
-    Ok(Checked { rollup, timestamp, seq })
+    let ttl = match ttl {
+        Ttl::Seconds(seconds) => Some(seconds),
+        Ttl::None | Ttl::Never | Ttl::Bad => None,
+    };
+    let ttl =
+        ttl.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
+    Ok(Checked { rollup, timestamp, seq, ttl, changed: None })
+}
+
+fn check_increment(
+    work: &Work<'_>,
+    wishes: &Wishes<'_>,
+    incr: &[u8],
+    has_payload: bool,
+) -> Result<(), Verdict> {
+    let mistake = if !counter::is_increment(incr) {
+        CounterError::Invalid
+    } else if !work.settings.counter {
+        CounterError::Disabled
+    } else if has_payload {
+        CounterError::Payload
+    } else {
+        let others = [
+            wishes.rollup,
+            wishes.expected_stream,
+            wishes.expected_last_seq,
+            wishes.expected_last_subject_seq,
+            wishes.expected_last_msg_id,
+        ];
+        if others.iter().flatten().all(|value| value.is_empty()) {
+            return Ok(());
+        }
+        CounterError::Invalid
+    };
+    Err(PublishError::Counter(mistake).into())
 }
 
 fn check_expected_sequences(
@@ -261,7 +381,8 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ttl {
     None,
-    Set,
+    Never,
+    Seconds(u64),
     Bad,
 }
 
@@ -271,13 +392,13 @@ fn parse_ttl(value: &[u8]) -> Ttl {
         return Ttl::None;
     }
     if value.eq_ignore_ascii_case(b"never") {
-        return Ttl::Set;
+        return Ttl::Never;
     }
     let seconds = match parse_number(value) {
         Some(seconds) => Some(seconds),
         None => go_duration_nanos(value).map(|nanos| nanos / 1_000_000_000),
     };
-    if seconds.is_some_and(|seconds| seconds >= 1) { Ttl::Set } else { Ttl::Bad }
+    seconds.filter(|seconds| *seconds >= 1).map_or(Ttl::Bad, Ttl::Seconds)
 }
 
 /// A Go duration such as `1h30m`, `1.5s`; `None` if it is none, or negative.
@@ -330,8 +451,13 @@ mod tests {
 
     #[test]
     fn ttl_values_are_judged_as_nats_server_does() {
-        for good in ["never", "NEVER", "1", "10", "1s", "1.9s", "1h30m", "1000ms"] {
-            assert_eq!(parse_ttl(good.as_bytes()), Ttl::Set, "{good}");
+        for (good, seconds) in
+            [("1", 1), ("10", 10), ("1s", 1), ("1.9s", 1), ("1h30m", 5400), ("1000ms", 1)]
+        {
+            assert_eq!(parse_ttl(good.as_bytes()), Ttl::Seconds(seconds), "{good}");
+        }
+        for never in ["never", "NEVER"] {
+            assert_eq!(parse_ttl(never.as_bytes()), Ttl::Never);
         }
         for bad in ["0", "0s", "500ms", "-1", "-1s", "abc", "1x", "s", "1.5", "."] {
             assert_eq!(parse_ttl(bad.as_bytes()), Ttl::Bad, "{bad}");

@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::block::{self, Cursor, Entry, Msg};
-use super::record::{self, DeletedSet, Head, Meta, SettingsRecord, SubjectRow};
+use super::record::{self, DeletedSet, Dues, Head, Meta, SubjectRow};
 use super::rows::{AnyRows, Order, Rows, Table};
 use super::{keys, tail, work};
 use crate::id::StreamId;
@@ -57,9 +57,69 @@ pub(super) fn settings(
     stream: StreamId,
 ) -> Result<Option<StreamSettings>, StoreError> {
     let key = keys::hot(stream, keys::Kind::Settings);
-    let record =
-        rows.get(Table::Hot, &key, |row| record::decode::<SettingsRecord>("stream settings", row))?;
-    Ok(record.transpose()?.map(StreamSettings::from))
+    rows.get(Table::Hot, &key, record::decode_settings)?.transpose()
+}
+
+pub(super) fn dues(
+    rows: &impl Rows,
+    stream: StreamId,
+    settings: &StreamSettings,
+) -> Result<Dues, StoreError> {
+    if !settings.allow_ttl {
+        return Ok(Dues::default());
+    }
+    let key = keys::hot(stream, keys::Kind::Dues);
+    let dues = rows.get(Table::Hot, &key, |row| record::decode("stream dues", row))?;
+    dues.transpose().map(Option::unwrap_or_default)
+}
+
+/// A message whose time is up.
+pub(super) struct Aged {
+    pub seq: Seq,
+    pub subject: Vec<u8>,
+    /// It says that it stays for ever.
+    pub stays: bool,
+    /// It leaves no marker: it is one, or a purge.
+    pub unmarked: bool,
+}
+
+impl Aged {
+    fn of(msg: &Msg<'_>) -> Self {
+        let (stays, unmarked) = super::headers::at_the_end(msg.headers);
+        Self { seq: msg.seq, subject: msg.subject.to_vec(), stays, unmarked }
+    }
+}
+
+/// The message with this sequence, deleted or not.
+pub(super) fn aged_one(
+    rows: &impl Rows,
+    stream: StreamId,
+    seq: Seq,
+) -> Result<Option<Aged>, StoreError> {
+    locate(rows, stream, seq, |_, entry, bytes| Aged::of(&entry.msg(bytes)))
+}
+
+/// Up to `max` messages from `from` on that are not younger than `newest`, and sequence and
+/// time of the first after them.
+#[expect(clippy::type_complexity, reason = "a list and what follows it")]
+pub(super) fn aged(
+    rows: &impl Rows,
+    stream: StreamId,
+    head: &Head,
+    from: Seq,
+    newest: i64,
+    max: usize,
+) -> Result<(Vec<Aged>, Option<(Seq, i64)>), StoreError> {
+    let (mut found, mut next) = (Vec::new(), None);
+    View { rows, stream, head }.up(from, head.last_seq, &[], usize::MAX, &mut |msg| {
+        if msg.timestamp.0 > newest || found.len() >= max {
+            next = Some((msg.seq, msg.timestamp.0));
+            return Ok(false);
+        }
+        found.push(Aged::of(msg));
+        Ok(true)
+    })?;
+    Ok((found, next))
 }
 
 pub(super) fn deleted_set(
@@ -520,7 +580,7 @@ impl<R: Rows> View<'_, R> {
 }
 
 /// Appends a message; a subject that repeats is not copied again.
-fn push(chunk: &mut Chunk, msg: &Msg<'_>) {
+pub(super) fn push(chunk: &mut Chunk, msg: &Msg<'_>) {
     let same = chunk.msgs.last().map(|last| last.subject.clone());
     let same = same.filter(|range| chunk.bytes(range) == msg.subject);
     let mut put = |bytes: &[u8]| {
@@ -681,7 +741,7 @@ pub(super) fn recover(rows: &impl Rows) -> Result<StoreReply, StoreError> {
         let key = keys::hot(stream, keys::Kind::Config);
         let record = rows.get(Table::Hot, &key, <[u8]>::to_vec)?.unwrap_or_default();
         last_ts = last_ts.max(Timestamp(head.last_ts));
-        let state = work::state(&settings, &head);
+        let state = work::state(&settings, &head, &dues(rows, stream, &settings)?);
         let consumers = consumers(rows, stream)?;
         streams.push(RecoveredStream { stream, record, state, consumers });
     }
@@ -791,6 +851,7 @@ pub fn answer(rows: &impl Rows, request: &StoreRequest) -> Option<StoreReply> {
         | StoreRequest::Publish(_)
         | StoreRequest::Purge { .. }
         | StoreRequest::DeleteMsg { .. }
+        | StoreRequest::Settle { .. }
         | StoreRequest::Expire { .. }
         | StoreRequest::PutConsumer { .. }
         | StoreRequest::DeleteConsumer { .. } => return None,

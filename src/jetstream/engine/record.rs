@@ -17,6 +17,8 @@ use crate::time::{Duration, Timestamp, nanos};
 
 /// Version byte of every record here.
 const VERSION: u8 = 1;
+/// Of settings with [`MoreSettings`].
+const SETTINGS_VERSION: u8 = 2;
 
 /// Writes `record` into `out`, replacing what was there.
 pub(super) fn encode(out: &mut Vec<u8>, record: &impl Serialize) -> Result<(), StoreError> {
@@ -65,6 +67,50 @@ pub(super) struct SettingsRecord {
     memory: bool,
 }
 
+/// What settings have besides, where it is in use: version 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MoreSettings {
+    allow_ttl: bool,
+    marker_ttl_ns: u64,
+    counter: bool,
+}
+
+/// Settings, in the oldest version that can hold them.
+pub(super) fn encode_settings(
+    out: &mut Vec<u8>,
+    settings: &StreamSettings,
+) -> Result<(), StoreError> {
+    let more = MoreSettings {
+        allow_ttl: settings.allow_ttl,
+        marker_ttl_ns: nanos(settings.marker_ttl),
+        counter: settings.counter,
+    };
+    let plain = SettingsRecord::from(settings);
+    if more == MoreSettings::default() {
+        return encode(out, &plain);
+    }
+    encode(out, &(plain, more))?;
+    if let Some(version) = out.first_mut() {
+        *version = SETTINGS_VERSION;
+    }
+    Ok(())
+}
+
+pub(super) fn decode_settings(bytes: &[u8]) -> Result<StreamSettings, StoreError> {
+    const WHAT: &str = "stream settings";
+    let Some((&SETTINGS_VERSION, rest)) = bytes.split_first() else {
+        return decode::<SettingsRecord>(WHAT, bytes).map(StreamSettings::from);
+    };
+    let (plain, more): (SettingsRecord, MoreSettings) = postcard::from_bytes(rest)
+        .map_err(|error| StoreError { text: format!("{WHAT} is damaged: {error}") })?;
+    Ok(StreamSettings {
+        allow_ttl: more.allow_ttl,
+        marker_ttl: Duration::from_nanos(more.marker_ttl_ns),
+        counter: more.counter,
+        ..StreamSettings::from(plain)
+    })
+}
+
 impl From<&StreamSettings> for SettingsRecord {
     fn from(settings: &StreamSettings) -> Self {
         Self {
@@ -101,8 +147,20 @@ impl From<SettingsRecord> for StreamSettings {
             sealed: record.sealed,
             memory: record.memory,
             first_seq: record.first_seq,
+            ..Self::default()
         }
     }
+}
+
+/// When something has to be done with a stream's messages besides `max_age`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Dues {
+    /// The earliest time in the index of them. It may be that of a message that is gone.
+    pub next: Option<i64>,
+    /// What is older than this has been looked at for `max_age`: it stays for ever.
+    pub aged: Seq,
+    /// The time of the first message from there on.
+    pub aged_ts: Option<i64>,
 }
 
 /// The numbers of a stream.
@@ -298,8 +356,22 @@ mod tests {
             StreamSettings { name: "S".into(), max_msgs: Some(9), ..StreamSettings::default() };
         encode(&mut out, &SettingsRecord::from(&settings)).unwrap();
         assert_eq!(out, [1, 1, b'S', 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let back: SettingsRecord = decode("settings", &out).unwrap();
-        assert_eq!(StreamSettings::from(back), settings);
+        assert_eq!(decode_settings(&out).unwrap(), settings);
+        let mut plain = Vec::new();
+        encode_settings(&mut plain, &settings).unwrap();
+        assert_eq!(plain, out);
+        let more = StreamSettings {
+            allow_ttl: true,
+            marker_ttl: Duration::from_nanos(300),
+            counter: true,
+            ..settings
+        };
+        encode_settings(&mut out, &more).unwrap();
+        assert_eq!(out, [2, 1, b'S', 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xac, 2, 1]);
+        assert_eq!(decode_settings(&out).unwrap(), more);
+        let dues = Dues { next: Some(4), aged: 300, aged_ts: None };
+        encode(&mut out, &dues).unwrap();
+        assert_eq!(out, [1, 1, 8, 0xac, 2, 0]);
     }
 
     #[test]

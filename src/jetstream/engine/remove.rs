@@ -2,14 +2,16 @@
 //!
 //! Owns which messages go. Does not own how one goes ([`Work::remove`]).
 
+use alloc::borrow::Cow;
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::rows::RowsMut;
-use super::work::Work;
+use super::work::{Pending, Work};
 use super::{keys, read, tail};
-use crate::jetstream::storage::{Purge, REMOVED_LIST_MAX, Seq, StoreError};
+use crate::jetstream::storage::{Chunk, Purge, REMOVED_LIST_MAX, Seq, StoreError};
 use crate::subject::{Filter, has_wildcard};
-use crate::time::{Timestamp, nanos};
+use crate::time::{GoDuration, Timestamp, nanos};
 
 /// Sequences gathered before they are removed.
 const STEP: usize = 4096;
@@ -64,18 +66,124 @@ pub(super) fn enforce_per_subject(
     Ok(())
 }
 
-/// What has reached `max_age`.
+/// What has reached `max_age` or its own end. Returns the markers that take their places.
 pub(super) fn expire(
     work: &mut Work<'_>,
     rows: &mut impl RowsMut,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let Some(age) = work.settings.max_age else { return Ok(()) };
+) -> Result<Markers, StoreError> {
+    let mut markers = Markers::default();
+    if work.settings.allow_ttl {
+        work.settle(rows)?;
+        for seq in work.take_due(rows, now.0, STEP)? {
+            if let Some(dead) = read::aged_one(rows, work.stream, seq)? {
+                end_one(work, rows, &dead, now, &mut markers)?;
+            }
+        }
+    }
+    let Some(age) = work.settings.max_age else { return Ok(markers) };
     let newest_dead = now.0.saturating_sub(i64::try_from(nanos(age)).unwrap_or(i64::MAX));
+    if work.settings.allow_ttl {
+        expire_one_by_one(work, rows, now, newest_dead, &mut markers)?;
+        return Ok(markers);
+    }
     while work.head.messages > 0 && work.head.first_ts <= newest_dead {
         work.remove_first(rows)?;
     }
-    Ok(())
+    Ok(markers)
+}
+
+/// What was stored in place of messages whose time was up.
+#[derive(Debug, Default)]
+pub(super) struct Markers {
+    /// The messages.
+    pub chunk: Chunk,
+    /// The newest message on the subject of each before it.
+    pub before: Vec<Seq>,
+}
+
+/// Where some messages stay whatever their age, each is looked at, once.
+fn expire_one_by_one(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    now: Timestamp,
+    newest_dead: i64,
+    markers: &mut Markers,
+) -> Result<(), StoreError> {
+    loop {
+        let oldest = if work.dues.aged > work.head.first_seq {
+            work.dues.aged_ts
+        } else {
+            Some(work.head.first_ts)
+        };
+        if work.head.messages == 0 || oldest.is_none_or(|oldest| oldest > newest_dead) {
+            return Ok(());
+        }
+        work.settle(rows)?;
+        let from = work.head.first_seq.max(work.dues.aged);
+        let (dead, next) = read::aged(rows, work.stream, &work.head, from, newest_dead, STEP)?;
+        let after = work.head.last_seq.saturating_add(1);
+        let mut stays = false;
+        for dead in &dead {
+            stays |= dead.stays;
+            if !dead.stays {
+                end_one(work, rows, dead, now, markers)?;
+            }
+        }
+        if stays || work.dues.aged > 0 {
+            work.dues.aged = next.map_or(after, |next| next.0);
+            work.dues.aged_ts = match next {
+                Some(next) => Some(next.1),
+                // What was stored meanwhile is the first there.
+                None if work.head.last_seq >= after => Some(work.head.last_ts),
+                None => None,
+            };
+            work.dues_dirty = true;
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes a message whose time is up, and stores a marker if it was the last on its subject.
+fn end_one(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    dead: &read::Aged,
+    now: Timestamp,
+    markers: &mut Markers,
+) -> Result<(), StoreError> {
+    let ttl = work.settings.marker_ttl;
+    if !work.remove(rows, dead.seq)?
+        || ttl.is_zero()
+        || dead.unmarked
+        || work.subject_numbers(rows, &dead.subject)?.0 > 0
+    {
+        return Ok(());
+    }
+    let Some(seq) = work.head.last_seq.checked_add(1) else { return Ok(()) };
+    let timestamp = Timestamp(now.0.max(work.head.last_ts));
+    let headers = format!(
+        "NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: {}\r\nNats-Rollup: sub\r\n\r\n",
+        GoDuration(ttl)
+    )
+    .into_bytes();
+    let payload = Cow::Borrowed(&b""[..]);
+    let msg = Pending {
+        seq,
+        timestamp,
+        subject: dead.subject.clone().into(),
+        headers: headers.into(),
+        payload,
+        live: true,
+    };
+    read::push(&mut markers.chunk, &msg.msg());
+    markers.before.push(dead.seq);
+    work.append(rows, msg)?;
+    work.head.last_msg_id.clear();
+    work.note_due((timestamp + ttl).0, seq);
+    enforce_totals(work, rows)
 }
 
 /// All on a subject before `seq`. Nothing keeps a publisher from a subject with wildcards, and

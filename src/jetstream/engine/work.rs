@@ -22,7 +22,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::block::{Cursor, Entry, Msg};
-use super::record::{self, DeletedSet, Head, IdRow, SettingsRecord, SubjectRow};
+use super::record::{self, DeletedSet, Dues, Head, IdRow, SubjectRow};
 use super::rows::{Order, Rows, RowsMut, Table};
 use super::{keys, read, tail};
 use crate::id::StreamId;
@@ -42,9 +42,9 @@ const SUBJECTS_HELD_MAX: usize = 16 * 1024;
 pub(super) struct Pending<'r> {
     pub seq: Seq,
     pub timestamp: Timestamp,
-    pub subject: &'r [u8],
+    pub subject: Cow<'r, [u8]>,
     pub headers: Cow<'r, [u8]>,
-    pub payload: &'r [u8],
+    pub payload: Cow<'r, [u8]>,
     pub live: bool,
 }
 
@@ -53,9 +53,9 @@ impl Pending<'_> {
         Msg {
             seq: self.seq,
             timestamp: self.timestamp,
-            subject: self.subject,
+            subject: &self.subject,
             headers: &self.headers,
-            payload: self.payload,
+            payload: &self.payload,
         }
     }
 }
@@ -124,6 +124,10 @@ pub(super) struct Work<'r> {
     pub head_dirty: bool,
     pub pending: Vec<Pending<'r>>,
     pub pending_base: Seq,
+    pub dues: Dues,
+    pub dues_dirty: bool,
+    /// Times of this commit for the index of them.
+    new_dues: Vec<(i64, Seq)>,
     /// Message ids seen in this commit.
     pub new_ids: HashMap<&'r [u8], IdRow, FixedState>,
     subjects: HashMap<Vec<u8>, Slot<SubjectRow>, FixedState>,
@@ -148,7 +152,10 @@ impl<'r> Work<'r> {
     pub(super) fn load(rows: &impl Rows, stream: StreamId) -> Result<Option<Self>, StoreError> {
         let Some(head) = read::head(rows, stream)? else { return Ok(None) };
         let Some(settings) = read::settings(rows, stream)? else { return Ok(None) };
-        Ok(Some(Self::with(stream, settings, head)))
+        let dues = read::dues(rows, stream, &settings)?;
+        let mut work = Self::with(stream, settings, head);
+        work.dues = dues;
+        Ok(Some(work))
     }
 
     /// A stream that has just been made.
@@ -172,6 +179,9 @@ impl<'r> Work<'r> {
             head_dirty: false,
             pending: Vec::new(),
             pending_base: 0,
+            dues: Dues::default(),
+            dues_dirty: false,
+            new_dues: Vec::new(),
             new_ids: HashMap::with_hasher(hasher.clone()),
             subjects: HashMap::with_hasher(hasher),
             deleted: BTreeMap::new(),
@@ -182,7 +192,7 @@ impl<'r> Work<'r> {
     }
 
     pub(super) fn state(&self) -> StreamState {
-        state(&self.settings, &self.head)
+        state(&self.settings, &self.head, &self.dues)
     }
 
     /// The numbers now, and what left since the last call.
@@ -233,7 +243,7 @@ impl<'r> Work<'r> {
         msg: Pending<'r>,
     ) -> Result<(), StoreError> {
         let (seq, known_max) = (msg.seq, self.known_max());
-        let slot = self.slot(rows, msg.subject)?;
+        let slot = self.slot(rows, &msg.subject)?;
         slot.dirty = true;
         let row = &mut slot.row;
         if row.count == 0 {
@@ -261,14 +271,102 @@ impl<'r> Work<'r> {
         head.last_seq = seq;
         head.last_ts = msg.timestamp.0;
         self.head_dirty = true;
-        if self.pending.is_empty() {
-            self.pending_base = seq;
+        if self.dues.aged > 0 && self.dues.aged_ts.is_none() {
+            self.dues.aged_ts = Some(msg.timestamp.0);
+            self.dues_dirty = true;
         }
-        self.pending.push(msg);
+        self.push(msg);
         if self.subjects.len() > SUBJECTS_HELD_MAX {
             self.write_subjects(rows)?;
         }
         Ok(())
+    }
+
+    fn push(&mut self, msg: Pending<'r>) {
+        if self.pending.is_empty() {
+            self.pending_base = msg.seq;
+        }
+        self.pending.push(msg);
+    }
+
+    /// Uses up the next sequence without a message.
+    pub(super) fn skip(&mut self, seq: Seq, timestamp: Timestamp) {
+        let head = &mut self.head;
+        head.last_seq = seq;
+        head.last_ts = timestamp.0;
+        if head.messages == 0 {
+            head.first_seq = seq.saturating_add(1);
+            head.first_ts = 0;
+        }
+        self.head_dirty = true;
+        let (subject, headers, payload) = <(Cow<'_, _>, Cow<'_, _>, Cow<'_, _>)>::default();
+        self.push(Pending { seq, timestamp, subject, headers, payload, live: false });
+    }
+
+    /// Something has to be done with a message at this time.
+    pub(super) fn note_due(&mut self, at: i64, seq: Seq) {
+        self.new_dues.push((at, seq));
+        if self.dues.next.is_none_or(|next| at < next) {
+            self.dues.next = Some(at);
+            self.dues_dirty = true;
+        }
+    }
+
+    /// Takes what is due at `now` out of the index, at most `max`, earliest first.
+    pub(super) fn take_due(
+        &mut self,
+        rows: &mut impl RowsMut,
+        now: i64,
+        max: usize,
+    ) -> Result<Vec<Seq>, StoreError> {
+        self.write_dues(rows)?;
+        let (mut found, mut next) = (Vec::new(), None);
+        let from = keys::due(self.stream, 0, 0);
+        let to = keys::due(self.stream, i64::MAX, Seq::MAX);
+        rows.scan(Table::Ids, &from, &to, Order::Up, &mut |key, _| {
+            let Some((at, seq)) = keys::parse_due(key) else { return Ok(true) };
+            if at > now || found.len() >= max {
+                next = Some(at);
+                return Ok(false);
+            }
+            found.push((at, seq));
+            Ok(true)
+        })?;
+        for (at, seq) in &found {
+            rows.remove(Table::Ids, &keys::due(self.stream, *at, *seq))?;
+        }
+        if self.dues.next != next {
+            self.dues.next = next;
+            self.dues_dirty = true;
+        }
+        Ok(found.into_iter().map(|(_, seq)| seq).collect())
+    }
+
+    fn write_dues(&mut self, rows: &mut impl RowsMut) -> Result<(), StoreError> {
+        let mut dues = core::mem::take(&mut self.new_dues);
+        dues.sort_unstable();
+        for (at, seq) in dues {
+            rows.put(Table::Ids, &keys::due(self.stream, at, seq), b"")?;
+        }
+        if core::mem::take(&mut self.dues_dirty) {
+            let mut bytes = core::mem::take(&mut self.scratch);
+            record::encode(&mut bytes, &self.dues)?;
+            rows.put(Table::Hot, &keys::hot(self.stream, keys::Kind::Dues), &bytes)?;
+            self.scratch = bytes;
+        }
+        Ok(())
+    }
+
+    /// The payload of one message, deleted or not.
+    pub(super) fn payload_of(
+        &self,
+        rows: &impl Rows,
+        seq: Seq,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(msg) = self.pending_index(seq).and_then(|index| self.pending.get(index)) {
+            return Ok(Some(msg.payload.to_vec()));
+        }
+        read::locate(rows, self.stream, seq, |_, entry, bytes| entry.msg(bytes).payload.to_vec())
     }
 
     fn pending_index(&self, seq: Seq) -> Option<usize> {
@@ -428,9 +526,10 @@ impl<'r> Work<'r> {
                 return Ok(false);
             };
             msg.live = false;
-            let (subject, headers, payload) = (msg.subject, msg.headers.len(), msg.payload.len());
+            let subject = msg.subject.clone();
+            let (headers, payload) = (msg.headers.len(), msg.payload.len());
             let size = self.size(subject.len(), headers, payload);
-            self.forget(rows, seq, subject, size)?;
+            self.forget(rows, seq, &subject, size)?;
         } else {
             let memory = self.settings.memory;
             let found = read::locate(rows, self.stream, seq, |key, entry, bytes| {
@@ -480,9 +579,10 @@ impl<'r> Work<'r> {
             self.pending_index(seq).and_then(|index| self.pending.get_mut(index))
         {
             msg.live = false;
-            let (subject, headers, payload) = (msg.subject, msg.headers.len(), msg.payload.len());
+            let subject = msg.subject.clone();
+            let (headers, payload) = (msg.headers.len(), msg.payload.len());
             let size = self.size(subject.len(), headers, payload);
-            self.forget(rows, seq, subject, size)?;
+            self.forget(rows, seq, &subject, size)?;
         }
         self.advance_first(rows)
     }
@@ -654,6 +754,7 @@ impl<'r> Work<'r> {
         self.write_deleted(rows)?;
         self.write_subjects(rows)?;
         super::ids::write(self, rows)?;
+        self.write_dues(rows)?;
         let mut must_sync = false;
         match reserve {
             Some(step) if self.head_dirty && self.head.last_seq > self.head.reserved => {
@@ -679,7 +780,7 @@ impl<'r> Work<'r> {
 
     pub(super) fn write_settings(&mut self, rows: &mut impl RowsMut) -> Result<(), StoreError> {
         let mut bytes = core::mem::take(&mut self.scratch);
-        record::encode(&mut bytes, &SettingsRecord::from(&self.settings))?;
+        record::encode_settings(&mut bytes, &self.settings)?;
         rows.put(Table::Hot, &keys::hot(self.stream, keys::Kind::Settings), &bytes)?;
         self.scratch = bytes;
         Ok(())
@@ -692,11 +793,13 @@ impl<'r> Work<'r> {
 }
 
 /// The numbers of a stream as the contract has them.
-pub(super) fn state(settings: &StreamSettings, head: &Head) -> StreamState {
-    let next_expiry = match settings.max_age {
-        Some(age) if head.messages > 0 => Some(Timestamp(head.first_ts) + age),
+pub(super) fn state(settings: &StreamSettings, head: &Head, dues: &Dues) -> StreamState {
+    let first = if dues.aged > head.first_seq { dues.aged_ts } else { Some(head.first_ts) };
+    let old = match settings.max_age {
+        Some(age) if head.messages > 0 => first.map(|first| Timestamp(first) + age),
         _ => None,
     };
+    let next_expiry = [old, dues.next.map(Timestamp)].into_iter().flatten().min();
     StreamState {
         messages: head.messages,
         bytes: head.bytes,

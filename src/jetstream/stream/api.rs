@@ -343,7 +343,7 @@ impl JetStream {
         self.refuse(msg, kind, &ApiError::CLUSTER_REQUIRED, &Empty {}, host);
     }
 
-    fn stream_token(&mut self, pending: Pending) -> Token {
+    pub(in crate::jetstream) fn stream_token(&mut self, pending: Pending) -> Token {
         self.token(Waiting::Stream(pending))
     }
 
@@ -748,6 +748,7 @@ impl JetStream {
             (Pending::Get(get), StoreReply::Got { msg, .. }) => self.got(get, msg, host),
             (Pending::Info(pending), reply) => self.info_reply(now, pending, reply, host),
             (Pending::Direct(pending), reply) => self.direct_reply(pending, reply, host),
+            (Pending::Retention(pending), reply) => self.retention_reply(pending, reply, host),
             // A reply of another kind than the request: the store broke its promise; nobody
             // could be told anything true.
             _ => host.notice(JsNotice::Error("the store gave a reply of the wrong kind".into())),

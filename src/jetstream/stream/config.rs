@@ -26,6 +26,7 @@ use crate::jetstream::options::Options;
 use crate::jetstream::storage::StreamSettings;
 use crate::limits;
 use crate::subject;
+use crate::subject::transform::{Purpose, Transform, TransformError};
 use crate::time::{Duration, GoDuration, Timestamp, nanos};
 
 /// Shortest age and window, in nanoseconds.
@@ -82,16 +83,29 @@ pub(crate) struct Placement {
     preferred: String,
 }
 
+/// A transform of subjects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct SubjectTransform {
+    pub(crate) src: String,
+    pub(crate) dest: String,
+}
+
+/// Where stored messages are published again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Republish {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) src: String,
+    pub(crate) dest: String,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) headers_only: bool,
+}
+
 /// What a client may ask for and this server does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the wire format has them")]
 pub(crate) struct Unsupported {
     mirror: bool,
     sources: bool,
-    subject_transform: bool,
-    republish: bool,
-    subject_delete_marker_ttl: i64,
-    allow_msg_counter: bool,
     allow_atomic: bool,
     allow_batched: bool,
     allow_msg_schedules: bool,
@@ -134,6 +148,10 @@ pub(crate) struct StreamConfig {
     pub(crate) compressed: bool,
     #[serde(skip_serializing_if = "is_unset")]
     pub(crate) first_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject_transform: Option<SubjectTransform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) republish: Option<Republish>,
     pub(crate) allow_direct: bool,
     pub(crate) mirror_direct: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -144,9 +162,13 @@ pub(crate) struct StreamConfig {
     pub(crate) allow_rollup_hdrs: bool,
     /// For consumers.
     pub(crate) consumer_limits: ConsumerLimits,
-    /// Kept and shown because clients always set it for key-value buckets; a message with a
-    /// `Nats-TTL` is refused all the same.
+    /// `Nats-TTL`.
     pub(crate) allow_msg_ttl: bool,
+    /// How long a marker stays in place of a subject's last message.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) subject_delete_marker_ttl: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) allow_msg_counter: bool,
     /// `persist_mode`: kept and shown. Acks promise no less for it.
     #[serde(
         rename = "persist_mode",
@@ -192,6 +214,31 @@ impl FromJson for ConsumerLimits {
         match key {
             "inactive_threshold" => json::duration(&mut self.inactive_threshold, value, path),
             "max_ack_pending" => json::number(&mut self.max_ack_pending, value, path, "int"),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl FromJson for SubjectTransform {
+    const NAME: &'static str = "SubjectTransformConfig";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "src" => json::string(&mut self.src, value, path),
+            "dest" => json::string(&mut self.dest, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl FromJson for Republish {
+    const NAME: &'static str = "RePublish";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "src" => json::string(&mut self.src, value, path),
+            "dest" => json::string(&mut self.dest, value, path),
+            "headers_only" => json::boolean(&mut self.headers_only, value, path),
             _ => Ok(false),
         }
     }
@@ -284,8 +331,8 @@ impl FromJson for StreamConfig {
                 )),
             },
             "first_seq" => json::uint(&mut self.first_seq, value, path),
-            "subject_transform" => Ok(present(&mut extra.subject_transform, value)),
-            "republish" => Ok(present(&mut extra.republish, value)),
+            "subject_transform" => json::optional(&mut self.subject_transform, value, path),
+            "republish" => json::optional(&mut self.republish, value, path),
             "allow_direct" => json::boolean(&mut self.allow_direct, value, path),
             "mirror_direct" => json::boolean(&mut self.mirror_direct, value, path),
             "discard_new_per_subject" => {
@@ -298,9 +345,9 @@ impl FromJson for StreamConfig {
             "consumer_limits" => json::object(&mut self.consumer_limits, value, path),
             "allow_msg_ttl" => json::boolean(&mut self.allow_msg_ttl, value, path),
             "subject_delete_marker_ttl" => {
-                json::duration(&mut extra.subject_delete_marker_ttl, value, path)
+                json::duration(&mut self.subject_delete_marker_ttl, value, path)
             }
-            "allow_msg_counter" => json::boolean(&mut extra.allow_msg_counter, value, path),
+            "allow_msg_counter" => json::boolean(&mut self.allow_msg_counter, value, path),
             "allow_atomic" => json::boolean(&mut extra.allow_atomic, value, path),
             "allow_batched" => json::boolean(&mut extra.allow_batched, value, path),
             "allow_msg_schedules" => json::boolean(&mut extra.allow_msg_schedules, value, path),
@@ -380,6 +427,30 @@ impl StreamConfig {
         if self.placement == Some(Placement::default()) {
             self.placement = None;
         }
+        if let Some(republish) = &mut self.republish
+            && republish.src.is_empty()
+        {
+            if pedantic {
+                return Err(pedantry("republish source can not be empty"));
+            }
+            republish.src = ">".into();
+        }
+        self.check_counter()?;
+        if self.subject_delete_marker_ttl > 0 {
+            let missing = |what: &str| {
+                let text = format!("subject delete marker cannot be set if {what} are disabled");
+                if pedantic { Err(invalid(text)) } else { Ok(()) }
+            };
+            if !self.allow_msg_ttl {
+                missing("message TTLs")?;
+                self.allow_msg_ttl = true;
+            }
+            if !self.allow_rollup_hdrs {
+                missing("roll-ups")?;
+                self.allow_rollup_hdrs = true;
+                self.deny_purge = false;
+            }
+        }
         for key in ["_nats.ver", "_nats.level"] {
             self.metadata.remove(key);
         }
@@ -390,11 +461,7 @@ impl StreamConfig {
 
     /// The API level the configuration needs.
     fn required_level(&self) -> u32 {
-        match (self.persist_async, self.allow_msg_ttl) {
-            (true, _) => 2,
-            (false, true) => 1,
-            (false, false) => 0,
-        }
+        if self.persist_async || self.allow_msg_counter { 2 } else { u32::from(self.allow_msg_ttl) }
     }
 
     /// Is this a possible stream, apart from what other streams say?
@@ -446,7 +513,11 @@ impl StreamConfig {
             return Err(invalid("preferred server not permitted in placement"));
         }
         self.check_subjects()?;
-        if (1..1_000_000_000).contains(&self.unsupported.subject_delete_marker_ttl) {
+        self.check_transforms()?;
+        if self.subject_delete_marker_ttl < 0 {
+            return Err(invalid("subject delete marker TTL must not be negative"));
+        }
+        if (1..1_000_000_000).contains(&self.subject_delete_marker_ttl) {
             return Err(invalid("subject delete marker TTL must be at least 1 second"));
         }
         if self.num_replicas > 1 {
@@ -483,6 +554,51 @@ impl StreamConfig {
         }
         if self.duplicate_window > 0 && self.duplicate_window < SHORTEST {
             return Err(invalid("duplicates window needs to be >= 100ms"));
+        }
+        Ok(())
+    }
+
+    fn check_counter(&self) -> Result<(), ApiError> {
+        if !self.allow_msg_counter {
+            return Ok(());
+        }
+        if self.discard == Discard::New {
+            return Err(invalid("counter stream cannot use discard new"));
+        }
+        if self.allow_msg_ttl {
+            return Err(invalid("counter stream cannot use message TTLs"));
+        }
+        if self.unsupported.allow_msg_schedules {
+            return Err(invalid("counter stream cannot use message schedules"));
+        }
+        if self.retention != Retention::Limits {
+            return Err(invalid("counter stream can only use limits retention"));
+        }
+        Ok(())
+    }
+
+    fn check_transforms(&self) -> Result<(), ApiError> {
+        if let Some(SubjectTransform { src, dest }) = &self.subject_transform {
+            if !src.is_empty() && !subject::is_valid_strict(src.as_bytes()) {
+                let text = format!("stream transform source: invalid subject {src}");
+                return Err(ApiError::with(10155, 400, text));
+            }
+            if let Err(error) = transform(src, dest) {
+                return Err(ApiError::with(10156, 400, format!("stream transform: {error}")));
+            }
+        }
+        if let Some(Republish { src, dest, .. }) = &self.republish {
+            let collides = |ours: &String| subject::collides(ours.as_bytes(), dest.as_bytes());
+            if !dest.is_empty() && self.subjects.iter().any(collides) {
+                let text = "stream configuration for republish destination forms a cycle";
+                return Err(invalid(text));
+            }
+            if !dest.is_empty() && transform(src, dest).is_err() {
+                return Err(invalid(format!(
+                    "stream configuration for republish with transform from '{src}' to '{dest}' \
+                     not valid"
+                )));
+            }
         }
         Ok(())
     }
@@ -529,14 +645,8 @@ impl StreamConfig {
     pub(crate) fn check_supported(&self) -> Result<(), ApiError> {
         let extra = &self.unsupported;
         for (asked, feature) in [
-            (self.retention == Retention::Interest, "interest retention"),
-            (self.retention == Retention::WorkQueue, "workqueue retention"),
             (extra.mirror, "stream mirrors"),
             (extra.sources, "stream sources"),
-            (extra.subject_transform, "stream subject transforms"),
-            (extra.republish, "stream republish"),
-            (extra.subject_delete_marker_ttl != 0, "subject delete markers"),
-            (extra.allow_msg_counter, "message counters"),
             (extra.allow_atomic, "atomic batch publish"),
             (extra.allow_batched, "fast batch publish"),
             (extra.allow_msg_schedules, "message schedules"),
@@ -587,6 +697,9 @@ impl StreamConfig {
         if self.allow_msg_ttl && !new.allow_msg_ttl {
             return Err(invalid("message TTL status can not be disabled"));
         }
+        if self.allow_msg_counter != new.allow_msg_counter {
+            return cannot("change message counter setting");
+        }
         if self.persist_async != new.persist_async {
             return cannot("change persist mode");
         }
@@ -620,6 +733,9 @@ impl StreamConfig {
             sealed: self.sealed,
             memory: self.memory,
             first_seq: self.first_seq,
+            allow_ttl: self.allow_msg_ttl,
+            marker_ttl: Duration::from_nanos(limit(self.subject_delete_marker_ttl).unwrap_or(0)),
+            counter: self.allow_msg_counter,
         }
     }
 
@@ -674,6 +790,15 @@ impl StreamConfig {
             .ok_or_else(|| format!("stream record with a bad time {:?}", record.created))?;
         Ok((record.config, created))
     }
+}
+
+/// A transform of a configuration. Both patterns empty: every subject stays what it is.
+pub(crate) fn transform(src: &str, dest: &str) -> Result<Option<Transform>, TransformError> {
+    if src.is_empty() && dest.is_empty() {
+        return Ok(None);
+    }
+    let src = if src.is_empty() { ">" } else { src };
+    Transform::new(src, dest, Purpose::Mapping).map(Some)
 }
 
 fn pedantry(text: &str) -> ApiError {
@@ -871,11 +996,6 @@ mod tests {
                 "\"pedantic\":true,\"max_age\":1000000000",
                 10157,
                 "pedantic mode: duplicate window cannot be bigger than max age",
-            ),
-            (
-                "\"retention\":\"workqueue\"",
-                10052,
-                "workqueue retention not supported by this server",
             ),
             (
                 "\"sources\":[{\"name\":\"X\"}]",

@@ -21,7 +21,9 @@ use crate::jetstream::host::{Host, Target};
 use crate::jetstream::json::{self, Asker};
 use crate::jetstream::storage::{Seq, StreamState};
 use crate::jetstream::tail::Tail;
+use crate::subject::transform::Transform;
 use crate::time::{Instant, Timestamp};
+use config::Retention;
 pub(crate) use config::StreamConfig;
 
 /// A stream, as the core knows it. Its messages are with the store.
@@ -45,6 +47,37 @@ pub(crate) struct Stream {
     pub(crate) ack_head: Box<[u8]>,
     /// The sweep for old messages.
     pub(crate) expire: Expire,
+    /// What a publish has to be asked beyond the rest, if anything.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// What few streams do with what is published.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// Only what a consumer wants is stored.
+    pub(crate) interest: bool,
+    /// The subject it is stored under.
+    pub(crate) transform: Option<Transform>,
+    /// Where it is published again, and whether without its payload.
+    pub(crate) republish: Option<(Transform, bool)>,
+}
+
+impl Extras {
+    fn of(config: &StreamConfig) -> Option<Box<Self>> {
+        // Both were checked; what is stored and cannot be read any more does nothing.
+        let transform = config.subject_transform.as_ref();
+        let republish = config.republish.as_ref().filter(|republish| !republish.dest.is_empty());
+        let extras = Self {
+            interest: config.retention == Retention::Interest,
+            transform: transform.and_then(|of| config::transform(&of.src, &of.dest).ok().flatten()),
+            republish: republish.and_then(|of| {
+                let transform = config::transform(&of.src, &of.dest).ok().flatten()?;
+                Some((transform, of.headers_only))
+            }),
+        };
+        let is_used = extras.interest || extras.transform.is_some() || extras.republish.is_some();
+        is_used.then(|| Box::new(extras))
+    }
 }
 
 /// When a stream is swept for old messages.
@@ -69,6 +102,7 @@ pub(crate) enum Pending {
     Get(api::Get),
     Info(info::Pending),
     Direct(direct::Pending),
+    Retention(crate::jetstream::retention::Pending),
 }
 
 /// Where direct gets of a stream arrive.
@@ -106,6 +140,7 @@ impl JetStream {
             tail: Tail::default(),
             ack_head: ack_head.into(),
             expire: Expire::default(),
+            extras: None,
         };
         self.streams.insert(id, stream);
         self.shared.note_stream(true);
@@ -122,6 +157,7 @@ impl JetStream {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let old = core::mem::replace(&mut stream.config, config);
         let new = &stream.config;
+        stream.extras = Extras::of(new);
         self.shared.note_reserved(stream.memory, old.max_bytes, new.max_bytes);
         for gone in old.subjects.iter().filter(|subject| !new.subjects.contains(subject)) {
             host.unsubscribe(gone.as_bytes(), Target::Stream(id));
