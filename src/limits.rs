@@ -124,6 +124,9 @@ pub const SYSTEM_REQUESTS_MAX: usize = 256;
 pub const SYSTEM_REQUESTS_PER_TURN: usize = 16;
 /// Payload of such a request, in bytes. Over it there is no answer.
 pub const SYSTEM_REQUEST_BYTES_MAX: usize = 4096;
+/// Events of the server (`$SYS.ACCOUNT.….CONNECT` and so on) that wait to be sent in a turn,
+/// at most 1 KiB each. More are lost.
+pub const SYSTEM_EVENTS_MAX: usize = 1024;
 
 // --- Leaf nodes ---
 

@@ -84,6 +84,8 @@ pub struct Identity {
     pub account: String,
     /// What it may do; `None`: everything.
     pub policy: Option<Rc<Policy>>,
+    /// The same as the configuration has it.
+    pub permissions: Option<Rc<Permissions>>,
 }
 
 /// How somebody is known.
@@ -217,7 +219,10 @@ impl Directory {
     /// the system account.
     pub fn new(options: SignInOptions, hidden: &str) -> Self {
         let mut policies = Policies::new(options.strictness);
-        let global = |who| Rc::new(Identity { who, account: GLOBAL.into(), policy: None });
+        let global = |who| {
+            let account = GLOBAL.into();
+            Rc::new(Identity { who, account, policy: None, permissions: None })
+        };
         let mut by_name = BTreeMap::new();
         let mut by_nkey = BTreeMap::new();
         for user in options.users {
@@ -233,7 +238,12 @@ impl Directory {
             };
             let policy = user.permissions.as_ref().map(|rules| policies.of(rules));
             let known = Known {
-                identity: Rc::new(Identity { who, account: user.account, policy }),
+                identity: Rc::new(Identity {
+                    who,
+                    account: user.account,
+                    policy,
+                    permissions: user.permissions,
+                }),
                 password,
                 connection_types: user.connection_types,
                 proxy_required: user.proxy_required,

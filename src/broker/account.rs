@@ -30,6 +30,7 @@ use crate::id::AccountId;
 use crate::jetstream::host::Target;
 use crate::jetstream::options as jetstream;
 use crate::limits;
+use crate::time::Instant;
 
 /// One account.
 #[derive(Debug)]
@@ -61,6 +62,10 @@ pub(super) struct AccountState {
     /// Subscriptions of them, and of JetStream.
     pub(super) subs: u32,
     pub(super) slow_consumers: u64,
+    /// When an event tells the number of its connections again.
+    pub(super) conns_at: Instant,
+    /// An event about it waits.
+    pub(super) conns_noted: bool,
     /// Of connections that are in it no more.
     gone: Traffic,
 }
@@ -151,6 +156,8 @@ impl AccountState {
             leaf_conns: 0,
             subs: 0,
             slow_consumers: 0,
+            conns_at: Instant::default(),
+            conns_noted: false,
             gone: Traffic::default(),
         }
     }

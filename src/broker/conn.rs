@@ -145,6 +145,8 @@ pub(super) struct Conn {
     pub(super) rtt: Duration,
     /// How often it was held back for a slow receiver.
     pub(super) stalls: u32,
+    /// An event said that it came.
+    pub(super) announced: bool,
     /// Why it ends, and how many subscriptions it had.
     pub(super) ending: Option<(CloseReason, u32)>,
     pub(super) msgs_in: u64,

@@ -20,6 +20,7 @@ use slab::Slab;
 use super::Output;
 use super::account::{self, AccountState};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
+use super::events::Events;
 use super::imports::{Crossings, Hit};
 use super::interest::SubId;
 use super::leaf::LeafHits;
@@ -137,6 +138,7 @@ pub(super) struct Core {
     pub(super) past: Past,
     /// For the server's own services.
     pub(super) requests: VecDeque<SystemRequest>,
+    pub(super) events: Events,
     pub(super) trace: Trace,
 }
 
@@ -178,6 +180,7 @@ impl Core {
             parked_bytes: 0,
             past: Past::default(),
             requests: VecDeque::new(),
+            events: Events::default(),
         }
     }
 
@@ -315,6 +318,7 @@ impl Core {
             self.note_closing(id.index, CloseReason::ClientClosed);
         }
         self.note_closed(id.index);
+        let event = self.disconnecting(id.index);
         self.unpark(id.index);
         if let Some(conn) = self.conn_mut(id.index) {
             conn.closing = true;
@@ -322,6 +326,7 @@ impl Core {
         self.drop_interest_of(id.index);
         let account = self.conn(id.index).map_or(AccountId::NONE, |conn| conn.account);
         self.leave_account(id.index);
+        self.note_disconnect(account, event);
         let mut conn = self.conns.remove(id.index as usize);
         if conn.backlogged {
             self.backlogged -= 1;
@@ -354,6 +359,7 @@ impl Core {
         };
         // The server answers for itself: a hub does not hear of that.
         let own = receiver == Receiver::System;
+        self.count_listener(account, &receiver, true);
         let sub = Sub { account, subject: subject.into(), queue: queue.into(), receiver };
         let id = SubId(u32::try_from(self.subs.insert(sub)).unwrap_or(u32::MAX));
         if let Some(account) = self.account_mut(account) {
@@ -375,6 +381,7 @@ impl Core {
     pub(super) fn remove_sub(&mut self, id: SubId) {
         self.trace_ended(id);
         let Some(sub) = self.subs.try_remove(id.0 as usize) else { return };
+        self.count_listener(sub.account, &sub.receiver, false);
         if let Some(account) = self.account_mut(sub.account) {
             account.interest.remove(&sub.subject, &sub.queue, id);
             account.subs = account.subs.saturating_sub(1);

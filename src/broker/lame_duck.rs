@@ -10,11 +10,9 @@
 //!
 //! Source: nats-server 2.15 after SIGUSR2.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::arrival::Door;
 use super::conn::{CloseReason, Conn, Kind};
 use super::connect::{InfoFor, write_info};
 use super::{Broker, Notice, Output};
@@ -47,39 +45,52 @@ impl Broker {
             return;
         }
         self.core.now = now;
+        self.note_lame_duck();
         if self.core.clients == 0 {
             return self.end_lame_duck();
         }
         let rest = duration.saturating_sub(grace);
         self.lame_duck = LameDuck::Grace { until: now.instant + grace, rest };
-        let told: Vec<(u32, u64, usize, String, Door)> = self
-            .core
-            .conns
-            .iter()
-            .filter_map(|(_, conn)| {
-                let client = conn.client()?;
-                let hears = client.flags.told_connect_info && client.connect.protocol >= 1;
-                hears.then(|| {
-                    (conn.id.index, conn.cid, conn.bounds.payload, client.ip(), client.door)
-                })
-            })
-            .collect();
-        let auth_required = self.sign_in.directory.is_announced();
-        let options = core::mem::take(&mut self.core.options);
-        for (index, client_id, max_payload, ip, door) in told {
-            let to = InfoFor {
-                client_id,
-                client_ip: &ip,
-                account: None,
-                max_payload,
-                auth_required,
-                nonce: "",
-                ldm: true,
-                door,
-            };
-            self.core.send_with(index, |out| write_info(out, &options, to));
+        let told: Vec<u32> = self.core.conns.iter().map(|(_, conn)| conn.id.index).collect();
+        for index in told {
+            self.tell_lame_duck(index);
         }
-        self.core.options = options;
+    }
+
+    /// Asks a client to go, if it understands that.
+    fn tell_lame_duck(&mut self, index: u32) {
+        let auth_required = self.sign_in.directory.is_announced();
+        let Some(conn) = self.core.conn(index) else { return };
+        let Some(client) = conn.client() else { return };
+        if !client.flags.told_connect_info || client.connect.protocol < 1 {
+            return;
+        }
+        let (ip, door) = (client.ip(), client.door);
+        let to = InfoFor {
+            client_id: conn.cid,
+            client_ip: &ip,
+            account: None,
+            max_payload: conn.bounds.payload,
+            auth_required,
+            nonce: "",
+            ldm: true,
+            door,
+        };
+        let mut info = Vec::new();
+        write_info(&mut info, &self.core.options, to);
+        self.core.send(index, &info);
+    }
+
+    /// Asks one client to go, because an operator wants it; false if there is none of this
+    /// id.
+    pub fn ask_to_go(&mut self, now: Now, cid: u64) -> bool {
+        self.core.now = now;
+        let found = self.core.conns.iter().find(|(_, conn)| {
+            conn.cid == cid && !conn.closing && matches!(conn.kind, Kind::Client(_))
+        });
+        let Some(index) = found.map(|(_, conn)| conn.id.index) else { return false };
+        self.tell_lame_duck(index);
+        true
     }
 
     /// Did it begin?
@@ -140,6 +151,8 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
+
     use super::super::options::Options;
     use super::*;
     use crate::id::ConnId;

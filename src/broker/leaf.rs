@@ -742,6 +742,7 @@ impl Core {
         if let Some(state) = self.account_mut(account) {
             state.leafs.push(index);
         }
+        self.note_connect(index);
     }
 
     /// Local interest came or went: leaf connections may have to hear of it.

@@ -27,6 +27,7 @@
 pub mod account;
 pub mod arrival;
 pub mod connect;
+pub mod events;
 pub mod interest;
 pub mod options;
 pub mod outbox;
@@ -269,6 +270,7 @@ impl Broker {
             ping_sent_at: None,
             rtt: Duration::ZERO,
             stalls: 0,
+            announced: false,
             ending: None,
             msgs_in: 0,
             bytes_in: 0,
@@ -276,8 +278,8 @@ impl Broker {
             bytes_out: 0,
         };
         core.next_cid += 1;
-        entry.insert(conn);
-        core.note_opened();
+        let kind = &entry.insert(conn).kind;
+        core.past.note_opened(kind);
         core.arm(id.index);
         id
     }
@@ -658,6 +660,7 @@ impl Broker {
             js,
             waiting,
             self.core.poll_responses(),
+            self.core.poll_events(),
             self.poll_dial_timeout(),
             self.poll_lame_duck(),
         ]
@@ -677,6 +680,7 @@ impl Broker {
             self.conn_timeout(now, at, id);
         }
         self.core.responses_timeout();
+        self.core.events_timeout();
         self.lame_duck_timeout(now);
         for (account, js) in &mut self.js {
             if js.poll_timeout().is_some_and(|at| at <= now.instant) {

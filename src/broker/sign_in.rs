@@ -187,7 +187,7 @@ impl Broker {
                 self.enter(index, &identity)
             }
             None => {
-                self.refuse_login(index, &Refusal::Unknown);
+                self.turn_away(index, &Refusal::Unknown, false);
                 false
             }
         }
@@ -245,11 +245,17 @@ impl Broker {
             self.core.fail(index, error.wire_text(), error.reason());
             return false;
         }
+        self.core.note_connect(index);
         true
     }
 
     /// Keeps a client out. It is never told why; the log says who it said it was.
     fn refuse_login(&mut self, index: u32, refusal: &Refusal) {
+        self.turn_away(index, refusal, true);
+    }
+
+    /// As [`Self::refuse_login`]. `asked`: it sent CONNECT.
+    fn turn_away(&mut self, index: u32, refusal: &Refusal, asked: bool) {
         let Some(client) = self.core.conn(index).and_then(Conn::client) else { return };
         let who = client.claim();
         match refusal {
@@ -263,6 +269,7 @@ impl Broker {
             Refusal::ProxyRequired => CloseReason::ProxyRequired,
             _ => CloseReason::AuthenticationFailure,
         };
+        self.core.note_auth_error(index, reason, asked);
         self.core.fail(index, "Authorization Violation", reason);
     }
 

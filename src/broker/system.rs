@@ -17,9 +17,7 @@ use alloc::vec::Vec;
 use super::Broker;
 use super::conn::{CloseReason, Receiver};
 use super::core::{Core, Msg, Origin};
-use super::host::View;
 use crate::id::{AccountId, ConnId};
-use crate::jetstream::host::Host as _;
 use crate::limits;
 use crate::time::Now;
 
@@ -39,7 +37,7 @@ pub struct SystemRequest {
 }
 
 /// Services of `$SYS.REQ.SERVER.<id>.…` and `$SYS.REQ.SERVER.PING.…`.
-const SERVER: [&str; 14] = [
+const SERVER: [&str; 15] = [
     "IDZ",
     "STATSZ",
     "VARZ",
@@ -54,9 +52,10 @@ const SERVER: [&str; 14] = [
     "EXPVARZ",
     "IPQUEUESZ",
     "RAFTZ",
+    "PROFILEZ",
 ];
 /// Services of one server only.
-const DIRECT: [&str; 1] = ["KICK"];
+const DIRECT: [&str; 3] = ["KICK", "LDM", "RELOAD"];
 /// Services of `$SYS.REQ.ACCOUNT.<account>.…`.
 const ACCOUNT: [&str; 7] = ["CONNZ", "SUBSZ", "LEAFZ", "JSZ", "INFO", "STATZ", "CONNS"];
 /// What every account may ask about itself.
@@ -74,6 +73,8 @@ impl Core {
             "$SYS.REQ.USER.INFO".into(),
             "$SYS.REQ.SERVER.PING".into(),
             "$SYS.REQ.ACCOUNT.PING.STATZ".into(),
+            "$SYS.REQ.ACCOUNT.NSUBS".into(),
+            "$SYS.DEBUG.SUBSCRIBERS".into(),
         ];
         let id = self.options.server_id.clone();
         for name in SERVER {
@@ -133,9 +134,7 @@ impl Broker {
 
     /// Answers it.
     pub fn answer(&mut self, now: Now, request: &SystemRequest, payload: &[u8]) {
-        self.core.now = now;
-        let mut view = View { core: &mut self.core, account: request.account };
-        view.deliver(&request.reply, &request.reply, b"", b"", payload);
+        self.publish_in(now, request.account, &request.reply, payload);
     }
 
     /// Ends a connection because an operator wants it; false if there is none of this id.

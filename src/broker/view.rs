@@ -19,6 +19,10 @@ use super::account::{AccountState, AccountStats};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::core::Core;
 use super::options::Options;
+use crate::auth::account::GLOBAL;
+pub use crate::auth::certificate::Certificate;
+pub use crate::auth::permissions::Permissions;
+use crate::auth::sign_in::Who;
 use crate::id::{AccountId, ConnId};
 use crate::jetstream::JetStream;
 use crate::limits;
@@ -87,6 +91,13 @@ pub(super) struct Past {
     pub(super) closed: ClosedRing,
 }
 
+impl Past {
+    /// Counts a client that came.
+    pub(super) fn note_opened(&mut self, kind: &Kind) {
+        self.total_connections += u64::from(matches!(kind, Kind::Client(_)));
+    }
+}
+
 /// Numbers of the whole server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -94,7 +105,7 @@ pub struct Totals {
     pub clients: usize,
     /// Leaf connections whose handshake is over.
     pub leafs: usize,
-    /// Connections since the start.
+    /// Clients since the start.
     pub total_connections: u64,
     /// Subscriptions, those of the server itself included.
     pub subscriptions: usize,
@@ -121,9 +132,15 @@ pub struct ConnView<'a> {
     pub cid: u64,
     /// A leaf connection rather than a client.
     pub is_leaf: bool,
+    /// A client that came in by WebSocket.
+    pub is_web: bool,
+    /// What TLS agreed on.
+    pub tls: Option<TlsView>,
+    /// What it showed there; not known any more once closed.
+    pub certificates: &'a [Certificate],
     /// `host:port` of the peer.
     pub peer: &'a str,
-    /// Its account; empty before sign-in.
+    /// Its account; the one it would be in, or `$G`, before sign-in.
     pub account: &'a str,
     /// Who signed in; empty for nobody.
     pub user: &'a str,
@@ -149,6 +166,17 @@ pub struct ConnView<'a> {
     pub lang: &'a str,
     /// `version` of CONNECT.
     pub version: &'a str,
+}
+
+/// What a TLS handshake came to.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsView {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// As IANA and Go write it.
+    pub cipher: &'static str,
+    /// TLS came before INFO.
+    pub first: bool,
 }
 
 /// One subscription.
@@ -209,11 +237,13 @@ pub struct InterestView {
     pub removes: u64,
 }
 
-/// A connection that ended.
+/// A connection as it was at its end, or when an event about it came up.
 #[derive(Debug)]
-struct Closed {
+pub struct Remembered {
     cid: u64,
     is_leaf: bool,
+    is_web: bool,
+    tls: Option<TlsView>,
     reason: CloseReason,
     start: Timestamp,
     last: Timestamp,
@@ -227,8 +257,8 @@ struct Closed {
     ends: [u16; 5],
 }
 
-impl Closed {
-    fn new(view: &ConnView<'_>, reason: CloseReason, stop: Timestamp) -> Self {
+impl Remembered {
+    pub(super) fn new(view: &ConnView<'_>, reason: CloseReason, stop: Timestamp) -> Self {
         let parts = [view.peer, view.account, view.user, view.name, view.lang, view.version];
         let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
         let mut ends = [0; 5];
@@ -241,6 +271,8 @@ impl Closed {
         Self {
             cid: view.cid,
             is_leaf: view.is_leaf,
+            is_web: view.is_web,
+            tls: view.tls,
             reason,
             start: view.start,
             last: view.last_activity,
@@ -259,7 +291,8 @@ impl Closed {
         size_of::<Self>() + self.text.len() + 2 * size_of::<usize>()
     }
 
-    fn view(&self) -> ConnView<'_> {
+    /// What it was.
+    pub fn view(&self) -> ConnView<'_> {
         let part = |index: usize| {
             let start = index.checked_sub(1).map_or(0, |before| self.end(before));
             let end = if index < self.ends.len() { self.end(index) } else { self.text.len() };
@@ -269,6 +302,9 @@ impl Closed {
             id: None,
             cid: self.cid,
             is_leaf: self.is_leaf,
+            is_web: self.is_web,
+            tls: self.tls,
+            certificates: &[],
             peer: part(0),
             account: part(1),
             user: part(2),
@@ -303,13 +339,13 @@ fn clipped(text: &str) -> &str {
 /// The connections that ended last, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct ClosedRing {
-    entries: VecDeque<Closed>,
+    entries: VecDeque<Remembered>,
     bytes: usize,
     total: u64,
 }
 
 impl ClosedRing {
-    fn push(&mut self, closed: Closed, entries_max: usize) {
+    fn push(&mut self, closed: Remembered, entries_max: usize) {
         self.total += 1;
         self.bytes += closed.bytes();
         self.entries.push_back(closed);
@@ -321,11 +357,6 @@ impl ClosedRing {
 }
 
 impl Core {
-    /// Counts a connection that came.
-    pub(super) fn note_opened(&mut self) {
-        self.past.total_connections += 1;
-    }
-
     /// Counts why a connection ends.
     pub(super) fn note_closing(&mut self, index: u32, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
@@ -349,7 +380,7 @@ impl Core {
         let Some(conn) = self.conns.get(index as usize) else { return };
         let view = view_of(&self.accounts, conn, self.now);
         let reason = conn.ending.map_or(CloseReason::ClientClosed, |(reason, _)| reason);
-        let closed = Closed::new(&view, reason, self.now.wall);
+        let closed = Remembered::new(&view, reason, self.now.wall);
         let past = &mut self.past;
         match conn.kind {
             Kind::Client(_) => past.clients.add(conn.counts()),
@@ -376,12 +407,15 @@ pub(super) fn wall(now: Now, at: Instant) -> Timestamp {
     Timestamp(now.wall.0.saturating_sub(ago))
 }
 
-fn view_of<'a>(accounts: &'a [AccountState], conn: &'a Conn, now: Now) -> ConnView<'a> {
+pub(super) fn view_of<'a>(accounts: &'a [AccountState], conn: &'a Conn, now: Now) -> ConnView<'a> {
     let account = accounts.get(usize::from(conn.account.0));
     let mut view = ConnView {
         id: Some(conn.id),
         cid: conn.cid,
         is_leaf: false,
+        is_web: false,
+        tls: None,
+        certificates: &[],
         peer: "",
         account: account.map_or("", |state| &state.name),
         user: "",
@@ -400,7 +434,22 @@ fn view_of<'a>(accounts: &'a [AccountState], conn: &'a Conn, now: Now) -> ConnVi
     match &conn.kind {
         Kind::Client(client) => {
             view.peer = &client.peer;
-            view.user = &client.connect.user;
+            view.is_web = client.is_web_socket();
+            if let Some(tls) = client.arrival.as_ref().and_then(|arrival| arrival.tls.as_ref()) {
+                let (version, cipher, first) = (tls.version, tls.cipher, tls.first);
+                view.tls = Some(TlsView { version, cipher, first });
+                view.certificates = &tls.certificates;
+            }
+            let identity = client.identity.as_deref();
+            if account.is_none() {
+                view.account = identity.map_or(GLOBAL, |identity| &identity.account);
+            }
+            view.user = match identity.map(|identity| &identity.who) {
+                Some(Who::User(user) | Who::Nkey(user)) => user,
+                Some(Who::Token) => "[REDACTED]",
+                Some(Who::Anyone) | None if client.connect.user.is_empty() => &client.connect.nkey,
+                Some(Who::Anyone) | None => &client.connect.user,
+            };
             view.name = &client.connect.name;
             view.lang = &client.connect.lang;
             view.version = &client.connect.version;
@@ -479,9 +528,15 @@ impl Broker {
         Some(view_of(&self.core.accounts, conn, now))
     }
 
+    /// What the user of a connection may do; `None`: everything.
+    pub fn permissions_of(&self, id: ConnId) -> Option<&Permissions> {
+        let conn = self.core.conn(id.index).filter(|conn| conn.id == id)?;
+        conn.client()?.identity.as_ref()?.permissions.as_deref()
+    }
+
     /// The connections that ended last, oldest first.
     pub fn closed_conns(&self) -> impl Iterator<Item = ConnView<'_>> {
-        self.core.past.closed.entries.iter().map(Closed::view)
+        self.core.past.closed.entries.iter().map(Remembered::view)
     }
 
     /// How many connections ended since the start.
@@ -646,6 +701,6 @@ mod tests {
         }
         let ring = &broker.core.past.closed;
         assert!(ring.bytes <= limits::CLOSED_BYTES_MAX && ring.entries.len() > 1000);
-        assert_eq!(ring.bytes, ring.entries.iter().map(Closed::bytes).sum::<usize>());
+        assert_eq!(ring.bytes, ring.entries.iter().map(Remembered::bytes).sum::<usize>());
     }
 }

@@ -14,7 +14,44 @@ struct Wanted {
     raft: bool,
 }
 
+impl Wanted {
+    fn of(query: &Query) -> Result<Self, Refusal> {
+        let consumers = query.flag("consumers")?;
+        let hidden = query.flag("direct-consumers")?;
+        Ok(Self {
+            streams: query.flag("streams")? || consumers || hidden,
+            consumers,
+            hidden,
+            config: query.flag("config")?,
+            raft: query.flag("raft")?,
+        })
+    }
+}
+
 impl Monitor {
+    /// JetStream of one account, for a service.
+    pub(super) fn account_jsz(
+        scene: Scene<'_>,
+        name: &str,
+        query: &Query,
+    ) -> Result<Vec<u8>, Refusal> {
+        let refused = |text: String| Refusal { status: 500, text };
+        if scene.broker.jetstreams().next().is_none() {
+            return Err(refused("jetstream not enabled".to_owned()));
+        }
+        let Some(id) = scene.broker.account_named(name) else {
+            return Err(refused(format!("account {name:?} not found")));
+        };
+        let Some(js) = scene.broker.jetstream(id) else {
+            return Err(refused(format!("account {name:?} not jetstream enabled")));
+        };
+        let mut json = Json::new();
+        json.open();
+        account(&mut json, scene, js, &Wanted::of(query)?)?;
+        json.close();
+        Ok(json.into_bytes())
+    }
+
     pub(super) fn jsz(
         &self,
         json: &mut Json,
@@ -22,15 +59,7 @@ impl Monitor {
         query: &Query,
     ) -> Result<(), Refusal> {
         let accounts = query.flag("accounts")?;
-        let consumers = query.flag("consumers")?;
-        let hidden = query.flag("direct-consumers")?;
-        let wanted = Wanted {
-            streams: query.flag("streams")? || consumers || hidden,
-            consumers,
-            hidden,
-            config: query.flag("config")?,
-            raft: query.flag("raft")?,
-        };
+        let wanted = Wanted::of(query)?;
         query.flag("leader-only")?;
         query.flag("stream-leader-only")?;
         let (offset, limit) = query.page()?;

@@ -63,7 +63,11 @@ impl Monitor {
             "Clients that may be connected at once (max_connections).",
             broker.options().max_connections as u64,
         );
-        out.counter("connections_opened_total", "Connections opened.", totals.total_connections);
+        out.counter(
+            "connections_opened_total",
+            "Client connections opened.",
+            totals.total_connections,
+        );
         out.counter("connections_closed_total", "Connections closed.", broker.closed_total());
         out.gauge("subscriptions", "Subscriptions, the server's own too.", {
             totals.subscriptions as u64

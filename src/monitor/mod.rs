@@ -12,6 +12,7 @@
 //! | `varz`, `connz`, `subsz`, `accounts`, `jsz`, `leafz`, `healthz` | one page each |
 //! | `metrics` | Prometheus |
 //! | `system` | the answers of `$SYS` services |
+//! | `events` | what the `$SYS` events say |
 //! | `process` | memory and processor time |
 //!
 //! # Invariants
@@ -23,6 +24,7 @@
 
 mod accounts;
 mod connz;
+mod events;
 mod healthz;
 pub mod http;
 mod json;
@@ -38,13 +40,15 @@ mod varz;
 use std::fmt::Write as _;
 
 use crate::broker::Broker;
+use crate::id::Rng;
 use crate::jetstream::view::Numbers;
 use crate::store::StoreStats;
 use crate::time::{Duration, Now, Timestamp};
+pub use events::Told;
 use http::{Kind, Request, Response};
 pub use json::{Json, indented};
 pub use query::{BadQuery, Query};
-pub use system::Answer;
+pub use system::{Action, Answer};
 
 /// One page, in bytes, before it is laid out. Over it: 413, with the advice to use `limit`.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -224,14 +228,18 @@ pub struct Monitor {
     pub settings: Settings,
     processor: process::Processor,
     requests: [u64; PATHS.len()],
-    /// Answers of services so far.
+    /// Answers of services and events so far.
     answers: u64,
+    /// For the ids of events.
+    rng: Rng,
 }
 
 impl Monitor {
     /// Pages that show `settings`.
     pub fn new(settings: Settings) -> Self {
+        let seed = u64::try_from(settings.start.0).unwrap_or(0) ^ u64::from(std::process::id());
         Self {
+            rng: Rng::new(seed),
             settings,
             processor: process::Processor::default(),
             requests: [0; PATHS.len()],

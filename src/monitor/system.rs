@@ -10,15 +10,37 @@ use serde_json::{Map, Value};
 use super::{Json, Monitor, Page, Query, Refusal, Scene, accounts, process};
 use crate::broker::connect::PROTOCOL_VERSION;
 use crate::broker::system::SystemRequest;
+use crate::broker::view::Permissions;
 use crate::id::AccountId;
+use crate::subject;
 
 /// What comes of a request.
 #[derive(Debug, Default)]
 pub struct Answer {
     /// What to send; `None`: this server is not meant.
     pub payload: Option<Vec<u8>>,
+    /// What else is to be done, before it is sent.
+    pub action: Action,
+}
+
+impl From<Json> for Answer {
+    fn from(json: Json) -> Self {
+        Self { payload: Some(json.into_bytes()), action: Action::Nothing }
+    }
+}
+
+/// What an operator asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    /// Only an answer.
+    #[default]
+    Nothing,
     /// A connection to be closed.
-    pub kick: Option<u64>,
+    Kick(u64),
+    /// A client to be told that it should go.
+    AskToGo(u64),
+    /// The configuration to be read anew; [`Monitor::reloaded`] then makes the answer.
+    Reload,
 }
 
 /// Members of a request, and the parameter of a page each stands for.
@@ -59,11 +81,15 @@ impl Monitor {
     pub fn answer(&mut self, scene: Scene<'_>, request: &SystemRequest) -> Answer {
         let subject = String::from_utf8_lossy(&request.subject);
         let tokens: Vec<&str> = subject.split('.').skip(2).collect();
-        let blank = request.payload.iter().all(u8::is_ascii_whitespace);
-        let fields = match serde_json::from_slice::<Value>(&request.payload) {
-            Ok(Value::Object(fields)) => fields,
-            _ if blank => Map::new(),
-            _ => return self.failed(scene, 400, "invalid request: not a JSON object"),
+        if tokens.as_slice() == ["SUBSCRIBERS"] {
+            return Self::subscribers(scene, request);
+        }
+        let fields = match options(&request.payload) {
+            Ok(fields) => fields,
+            Err(_) if matches!(tokens.as_slice(), [.., "KICK" | "LDM" | "NSUBS"]) => {
+                return Answer::default();
+            }
+            Err(text) => return self.failed(scene, 400, &text),
         };
         if !self.is_meant(scene, &fields) {
             return Answer::default();
@@ -90,7 +116,7 @@ impl Monitor {
         }
         match tokens.as_slice() {
             ["USER", "INFO"] => self.user_info(scene, request),
-            ["SERVER", "PING"] | ["SERVER", _, "STATSZ"] => self.statsz(scene),
+            ["SERVER", "PING"] | ["SERVER", _, "STATSZ"] => self.statsz(scene).into(),
             ["SERVER", _, "IDZ"] => {
                 let options = scene.broker.options();
                 let mut json = Json::new();
@@ -99,16 +125,44 @@ impl Monitor {
                 json.text("host", &self.settings.host);
                 json.text("id", &options.server_id);
                 json.close();
-                Answer { payload: Some(json.into_bytes()), kick: None }
+                json.into()
             }
-            ["SERVER", _, "KICK"] => {
-                let cid = fields.get("cid").and_then(Value::as_u64).unwrap_or(0);
-                if scene.broker.conns(scene.now).any(|view| view.cid == cid) {
-                    let mut json = self.begin_envelope(scene);
-                    json.close();
-                    return Answer { payload: Some(json.into_bytes()), kick: Some(cid) };
+            ["SERVER", _, what @ ("KICK" | "LDM")] => {
+                let Some(cid) = fields.get("cid").and_then(Value::as_u64) else {
+                    return Answer::default();
+                };
+                let found = scene.broker.conns(scene.now).find(|view| view.cid == cid);
+                let (text, action) = if *what == "KICK" {
+                    ("no such client or leafnode id", Action::Kick(cid))
+                } else {
+                    ("no such client id", Action::AskToGo(cid))
+                };
+                if found.is_none_or(|view| view.is_leaf && *what == "LDM") {
+                    return self.failed(scene, 500, text);
                 }
-                self.failed(scene, 500, "no such client or leafnode id")
+                let mut json = self.begin_envelope(scene);
+                json.close();
+                Answer { payload: Some(json.into_bytes()), action }
+            }
+            ["SERVER", _, "RELOAD"] => Answer { payload: None, action: Action::Reload },
+            ["SERVER", _, "PROFILEZ"] => {
+                let name = fields.get("name").and_then(Value::as_str).unwrap_or("");
+                let mut json = self.begin_envelope(scene);
+                json.open_at("data");
+                json.raw("profile", b"null");
+                let missing = "Profile name not specified".to_owned();
+                let text =
+                    if name.is_empty() { missing } else { format!("Profile {name:?} not found") };
+                json.text("error", &text);
+                json.close();
+                json.close();
+                json.into()
+            }
+            ["SERVER", _, "RAFTZ"] => {
+                let mut json = self.begin_envelope(scene);
+                json.raw("data", b"{}");
+                json.close();
+                json.into()
             }
             ["SERVER", _, name] => match page(name) {
                 Some(page) => self.enveloped(scene, page, &query),
@@ -117,27 +171,38 @@ impl Monitor {
             ["ACCOUNT", "PING", "STATZ"] => self.statz(scene, &fields, None),
             ["ACCOUNT", account, "STATZ"] => self.statz(scene, &fields, Some(account)),
             ["ACCOUNT", account, "CONNS"] => {
-                let views = scene.broker.account_views();
-                let Some(view) = views.iter().find(|view| view.stats.name == *account) else {
+                let id = self.rng.token(22);
+                let Some(account) = scene.broker.account_named(account) else {
                     return Answer::default();
                 };
-                let mut json = self.begin_envelope(scene);
-                accounts::stats(&mut json, &view.stats);
-                json.close();
-                Answer { payload: Some(json.into_bytes()), kick: None }
+                self.account_connections(scene, account, &id)
+                    .map_or_else(Answer::default, Into::into)
             }
+            ["ACCOUNT", "NSUBS"] => {
+                let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("");
+                let queue = data_encoding::BASE64.decode(text("queue").as_bytes());
+                let (Some(account), Ok(queue)) = (scene.broker.account_named(text("acc")), queue)
+                else {
+                    return Answer::default();
+                };
+                let count = listeners(scene, account, text("subject").as_bytes(), &queue);
+                Answer { payload: Some(count.to_string().into_bytes()), action: Action::Nothing }
+            }
+            ["ACCOUNT", account, "JSZ"] => match Self::account_jsz(scene, account, &query) {
+                Ok(data) => self.with_data(scene, &data),
+                Err(Refusal { text, .. }) => self.refused(scene, &text),
+            },
             ["ACCOUNT", account, "INFO"] => {
                 let views = scene.broker.account_views();
                 let Some(view) = views.iter().find(|view| view.stats.name == *account) else {
-                    let text = format!("account {account:?} does not exist");
-                    return self.failed(scene, 500, &text);
+                    return self.refused(scene, &format!("Account {account} does not exist"));
                 };
                 let mut json = self.begin_envelope(scene);
                 json.open_at("data");
                 accounts::detail(&mut json, scene, view);
                 json.close();
                 json.close();
-                Answer { payload: Some(json.into_bytes()), kick: None }
+                json.into()
             }
             ["ACCOUNT", account, name] => {
                 query.set("acc", account);
@@ -176,52 +241,83 @@ impl Monitor {
 
     /// `{"server":{…}`; the rest and the end are the caller's.
     fn begin_envelope(&mut self, scene: Scene<'_>) -> Json {
-        self.answers += 1;
-        let options = scene.broker.options();
         let mut json = Json::new();
         json.open();
         json.open_at("server");
+        self.server(&mut json, scene);
+        json.close();
+        json
+    }
+
+    /// Members that say which server speaks.
+    pub(super) fn server(&mut self, json: &mut Json, scene: Scene<'_>) {
+        self.answers += 1;
+        let options = scene.broker.options();
         json.text("name", &options.server_name);
         json.text("host", &self.settings.host);
         json.text("id", &options.server_id);
         json.text_some("domain", options.domain.as_deref().unwrap_or(""));
         json.text("ver", PROTOCOL_VERSION);
-        if !self.settings.tags.is_empty() {
-            json.list_at("tags");
-            for tag in &self.settings.tags {
-                json.item(tag);
-            }
-            json.close_list();
-        }
+        self.tags(json);
         json.flag("jetstream", options.jetstream);
         // JetStream, and that snapshots are binary.
         json.number("flags", if options.jetstream { 3 } else { 0 });
         json.number("seq", self.answers);
         json.time("time", scene.now.wall);
-        json.close();
-        json
     }
 
     fn enveloped(&mut self, scene: Scene<'_>, page: Page, query: &Query) -> Answer {
         match self.page(scene, page, query) {
-            Ok(data) => {
-                let mut json = self.begin_envelope(scene);
-                json.raw("data", &data);
-                json.close();
-                Answer { payload: Some(json.into_bytes()), kick: None }
-            }
-            Err(Refusal { text, .. }) => self.failed(scene, 500, &text),
+            Ok(data) => self.with_data(scene, &data),
+            Err(Refusal { text, .. }) => self.refused(scene, &text),
         }
+    }
+
+    fn with_data(&mut self, scene: Scene<'_>, data: &[u8]) -> Answer {
+        let mut json = self.begin_envelope(scene);
+        json.raw("data", data);
+        json.close();
+        json.into()
+    }
+
+    /// A page that cannot be made.
+    fn refused(&mut self, scene: Scene<'_>, text: &str) -> Answer {
+        let mut json = self.begin_envelope(scene);
+        json.raw("data", b"null");
+        error(&mut json, 500, text);
+        json.close();
+        json.into()
+    }
+
+    /// What came of a reload.
+    pub fn reloaded(&mut self, scene: Scene<'_>, result: &Result<(), String>) -> Answer {
+        if let Err(text) = result {
+            return self.failed(scene, 500, text);
+        }
+        let mut json = self.begin_envelope(scene);
+        json.close();
+        json.into()
+    }
+
+    /// How many clients of the system account listen to `subject [queue]`.
+    fn subscribers(scene: Scene<'_>, request: &SystemRequest) -> Answer {
+        let text = String::from_utf8_lossy(&request.payload);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let count = match words.as_slice() {
+            [subject] => listeners(scene, request.account, subject.as_bytes(), b""),
+            [subject, queue] => {
+                listeners(scene, request.account, subject.as_bytes(), queue.as_bytes())
+            }
+            _ => 0,
+        };
+        Answer { payload: Some(count.to_string().into_bytes()), action: Action::Nothing }
     }
 
     fn failed(&mut self, scene: Scene<'_>, code: u16, text: &str) -> Answer {
         let mut json = self.begin_envelope(scene);
-        json.open_at("error");
-        json.number("code", code.into());
-        json.text("description", text);
+        error(&mut json, code, text);
         json.close();
-        json.close();
-        Answer { payload: Some(json.into_bytes()), kick: None }
+        json.into()
     }
 
     fn user_info(&mut self, scene: Scene<'_>, request: &SystemRequest) -> Answer {
@@ -232,9 +328,13 @@ impl Monitor {
         json.open_at("data");
         json.text("user", view.user);
         json.text("account", view.account);
+        json.text("account_name", view.account);
+        if let Some(permissions) = request.conn.and_then(|id| scene.broker.permissions_of(id)) {
+            permission_lists(&mut json, permissions);
+        }
         json.close();
         json.close();
-        Answer { payload: Some(json.into_bytes()), kick: None }
+        json.into()
     }
 
     fn statz(
@@ -272,11 +372,11 @@ impl Monitor {
         json.close();
         json.close();
         let silent = one.is_some() && !any;
-        Answer { payload: (!silent).then(|| json.into_bytes()), kick: None }
+        Answer { payload: (!silent).then(|| json.into_bytes()), action: Action::Nothing }
     }
 
     /// The numbers that tools poll every server for.
-    fn statsz(&mut self, scene: Scene<'_>) -> Answer {
+    pub(super) fn statsz(&mut self, scene: Scene<'_>) -> Json {
         let cpu = self.processor.percent(scene.now.instant);
         let totals = scene.broker.totals();
         let mut json = self.begin_envelope(scene);
@@ -327,8 +427,85 @@ impl Monitor {
         json.count("gomaxprocs", process::processors());
         json.close();
         json.close();
-        Answer { payload: Some(json.into_bytes()), kick: None }
+        json
     }
+}
+
+/// The options of a request.
+///
+/// # Errors
+/// Why they are none.
+fn options(payload: &[u8]) -> Result<Map<String, Value>, String> {
+    let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
+    let Some(&first) = first else { return Ok(Map::new()) };
+    if let Ok(Value::Object(fields)) = serde_json::from_slice(payload) {
+        return Ok(fields);
+    }
+    Err(if br#"{["-0123456789tfn"#.contains(&first) {
+        "invalid request: not a JSON object".to_owned()
+    } else {
+        format!("invalid character {:?} looking for beginning of value", char::from(first))
+    })
+}
+
+fn error(json: &mut Json, code: u16, text: &str) {
+    json.open_at("error");
+    json.number("code", code.into());
+    json.text("description", text);
+    json.close();
+}
+
+/// Subscriptions of clients of an account that hear a subject or, if it has wildcards, that
+/// are within it; only those of a queue group if it is named.
+fn listeners(scene: Scene<'_>, account: AccountId, subject: &[u8], queue: &[u8]) -> usize {
+    let account = scene.broker.account_name(account);
+    let wide = subject::has_wildcard(subject);
+    scene
+        .broker
+        .subs()
+        .filter(|sub| sub.cid != 0 && sub.account == account)
+        .filter(|sub| queue.is_empty() || sub.queue == queue)
+        .filter(|sub| {
+            if wide {
+                subject::is_subset(sub.subject, subject)
+            } else {
+                subject::matches(subject, sub.subject)
+            }
+        })
+        .count()
+}
+
+/// What a user may do.
+fn permission_lists(json: &mut Json, permissions: &Permissions) {
+    json.open_at("permissions");
+    for (name, rules) in [("publish", &permissions.publish), ("subscribe", &permissions.subscribe)]
+    {
+        if rules.allow.is_empty() && rules.deny.is_empty() {
+            continue;
+        }
+        json.open_at(name);
+        for (list, entries) in [("allow", &rules.allow), ("deny", &rules.deny)] {
+            if entries.is_empty() {
+                continue;
+            }
+            json.list_at(list);
+            for entry in entries {
+                match &entry.queue {
+                    Some(queue) => json.item(&format!("{} {queue}", entry.subject)),
+                    None => json.item(&entry.subject),
+                }
+            }
+            json.close_list();
+        }
+        json.close();
+    }
+    if let Some(responses) = permissions.responses {
+        json.open_at("responses");
+        json.int("max", responses.max.map_or(-1, i64::from));
+        json.int("ttl", responses.expires.map_or(-1, |at| crate::time::nanos(at).cast_signed()));
+        json.close();
+    }
+    json.close();
 }
 
 /// The page a service shows.
@@ -345,7 +522,6 @@ fn page(name: &str) -> Option<Page> {
         "HEALTHZ" => Page::Healthz,
         "EXPVARZ" => Page::Vars,
         "IPQUEUESZ" => Page::Ipqueuesz,
-        "RAFTZ" => Page::Raftz,
         _ => return None,
     })
 }

@@ -94,6 +94,21 @@ impl Monitor {
         json.close();
         json.time("config_load_time", settings.config_load_time);
         json.text("config_digest", &settings.config_digest);
+        self.tags(json);
+        json.text_some("system_account", scene.broker.system_account());
+        by_kind(json, "slow_consumer_stats", totals.slow_consumers);
+        by_kind(json, "stale_connection_stats", totals.stale);
+        json.open_at("disk_io_wait_stats");
+        for name in ["waiters", "waits", "wait_time", "max_wait_time"] {
+            json.number(name, 0);
+        }
+        json.close();
+        json.close();
+    }
+
+    /// `server_tags` and `server_metadata`.
+    pub(super) fn tags(&self, json: &mut Json) {
+        let settings = &self.settings;
         if !settings.tags.is_empty() {
             json.list_at("tags");
             for tag in &settings.tags {
@@ -108,15 +123,6 @@ impl Monitor {
             }
             json.close();
         }
-        json.text_some("system_account", scene.broker.system_account());
-        by_kind(json, "slow_consumer_stats", totals.slow_consumers);
-        by_kind(json, "stale_connection_stats", totals.stale);
-        json.open_at("disk_io_wait_stats");
-        for name in ["waiters", "waits", "wait_time", "max_wait_time"] {
-            json.number(name, 0);
-        }
-        json.close();
-        json.close();
     }
 
     fn leaf(&self, json: &mut Json) {

@@ -33,7 +33,7 @@ use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
 use crate::leaf::remote::Dial;
 use crate::limits::{self, READ_BUFFER_BYTES, READ_BUFFER_BYTES_MIN};
-use crate::monitor::{Monitor, Scene, Settings};
+use crate::monitor::{Action, Monitor, Scene, Settings};
 use crate::net::clock::Clock;
 use crate::net::dial::{Dialled, Dialler};
 use crate::net::opening::Opening;
@@ -158,6 +158,8 @@ pub struct Server<P> {
     manager: Manager,
     stopping: bool,
     recovered: bool,
+    /// A request for a reload is being answered.
+    answering: bool,
 }
 
 impl<P: Print> Server<P> {
@@ -208,6 +210,7 @@ impl<P: Print> Server<P> {
             manager: Manager::default(),
             stopping: false,
             recovered: false,
+            answering: false,
         })
     }
 
@@ -241,18 +244,37 @@ impl<P: Print> Server<P> {
         self.monitor = Monitor::new(settings);
     }
 
-    /// Answers requests to the server's own services, a few a turn.
+    /// Answers requests to the server's own services, a few a turn, and tells what happened.
     fn answer_requests(&mut self, now: Now) {
+        if self.answering {
+            return;
+        }
         for _ in 0..limits::SYSTEM_REQUESTS_PER_TURN {
-            let Some(request) = self.broker.poll_request() else { return };
+            let Some(request) = self.broker.poll_request() else { break };
             let store = self.store.as_ref().map(|store| store.stats());
             let scene = Scene { now, broker: &self.broker, store };
-            let answer = self.monitor.answer(scene, &request);
+            let mut answer = self.monitor.answer(scene, &request);
+            match answer.action {
+                Action::Nothing => {}
+                Action::Kick(cid) => drop(self.broker.kick(now, cid)),
+                Action::AskToGo(cid) => drop(self.broker.ask_to_go(now, cid)),
+                Action::Reload => {
+                    self.answering = true;
+                    let result = self.reload(now);
+                    self.answering = false;
+                    let scene = Scene { now, broker: &self.broker, store };
+                    answer = self.monitor.reloaded(scene, &result);
+                }
+            }
             if let Some(payload) = answer.payload {
                 self.broker.answer(now, &request, &payload);
             }
-            if let Some(cid) = answer.kick {
-                self.broker.kick(now, cid);
+        }
+        while let Some(event) = self.broker.poll_event() {
+            let store = self.store.as_ref().map(|store| store.stats());
+            let scene = Scene { now, broker: &self.broker, store };
+            for told in self.monitor.tell(scene, &event) {
+                self.broker.publish_in(now, told.account, told.subject.as_bytes(), &told.payload);
             }
         }
     }
@@ -847,6 +869,7 @@ impl<P: Print> Server<P> {
         self.print.print(now, &Notice::info("Initiating Shutdown..."));
         self.listener = None;
         self.web_listener = None;
+        self.broker.note_shutdown(now);
         self.broker.close_remotes();
         self.finish_turn(now);
         if let Some(mut store) = self.store.take() {
