@@ -33,6 +33,12 @@ pub const FIRST_PING_DELAY: Duration = Duration::from_secs(2);
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of one read from a socket, at most; all connections share one buffer.
 pub const READ_BUFFER_BYTES: usize = 512 * 1024;
+/// A read of this many bytes or more is written to its receivers before the next one, and
+/// payloads of [`LENT_BYTES_MIN`] or more from where they were read.
+pub const LENDING_READ_BYTES_MIN: usize = 64 * 1024;
+/// See [`LENDING_READ_BYTES_MIN`]: smaller payloads are copied, which costs less than one more
+/// piece in a write. A read has 256 of them at most, a write of Linux 1,024 pieces.
+pub const LENT_BYTES_MIN: usize = 2 * 1024;
 /// The size that buffer begins with, in bytes.
 pub const READ_BUFFER_BYTES_MIN: usize = 16 * 1024;
 /// Free outbox buffers kept for the next message, and the capacity above which one is given

@@ -24,6 +24,7 @@ use super::events::Events;
 use super::imports::{Crossings, Hit};
 use super::interest::SubId;
 use super::leaf::LeafHits;
+use super::lending::lies_in;
 use super::msg_trace::MsgTrace;
 use super::options::Options;
 use super::outbox::Pool;
@@ -33,7 +34,7 @@ use super::view::Past;
 use crate::id::{AccountId, ConnId, Rng};
 use crate::jetstream::host::Target;
 use crate::limits::DELIVERY_BACKLOG_BYTES;
-use crate::proto::client::{write_err, write_msg};
+use crate::proto::client::{write_err, write_msg, write_msg_front};
 use crate::time::{Duration, Instant, Now};
 
 /// A message under way.
@@ -108,6 +109,10 @@ pub(super) struct Core {
     pub(super) conns: Slab<Conn>,
     pub(super) subs: Slab<Sub>,
     pub(super) pool: Pool,
+    /// While large payloads are lent: where the bytes that were read begin and end in memory.
+    pub(super) lender: Option<(usize, usize)>,
+    /// Connections to which something is lent, each once.
+    pub(super) borrowers: Vec<u32>,
     /// Connections with something to write, each once.
     pub(super) dirty: Vec<ConnId>,
     pub(super) outputs: VecDeque<Output>,
@@ -158,6 +163,8 @@ impl Core {
             conns: Slab::new(),
             subs: Slab::new(),
             pool: Pool::default(),
+            lender: None,
+            borrowers: Vec::new(),
             dirty: Vec::new(),
             outputs: VecDeque::new(),
             timers: BinaryHeap::new(),
@@ -234,9 +241,21 @@ impl Core {
 
     /// After a connection's bytes were written: how many, and is the socket full?
     pub(super) fn transmitted(&mut self, index: u32, count: usize) {
-        let deadline = self.now.instant + self.options.write_deadline;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         conn.outbox.advance(count, &mut self.pool);
+        self.after_write(index, count);
+    }
+
+    /// The same for a connection to which bytes of `read` are lent.
+    pub(super) fn settle(&mut self, index: u32, read: &[u8], count: usize) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.outbox.settle(read, count, &mut self.pool);
+        self.after_write(index, count);
+    }
+
+    fn after_write(&mut self, index: u32, count: usize) {
+        let deadline = self.now.instant + self.options.write_deadline;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if conn.backlogged && conn.outbox.len() <= DELIVERY_BACKLOG_BYTES / 2 {
             conn.backlogged = false;
             self.backlogged -= 1;
@@ -619,8 +638,21 @@ impl Core {
                 conn.msgs_out += 1;
                 conn.bytes_out += (headers.len() + msg.payload.len()) as u64;
                 conn.active_at = self.now.instant;
+                let lent = match self.lender {
+                    Some(lender) if conn.outbox.lends() => lies_in(lender, msg.payload),
+                    _ => None,
+                };
                 let out = conn.outbox.tail(&mut self.pool);
-                write_msg(out, msg.subject, sid, msg.reply, headers, msg.payload);
+                if let Some(from) = lent {
+                    write_msg_front(out, msg.subject, sid, msg.reply, headers, msg.payload.len());
+                    if !conn.outbox.has_lent() {
+                        self.borrowers.push(index);
+                    }
+                    conn.outbox.lend(from, msg.payload.len());
+                    conn.outbox.tail(&mut self.pool).extend_from_slice(b"\r\n");
+                } else {
+                    write_msg(out, msg.subject, sid, msg.reply, headers, msg.payload);
+                }
                 if !conn.dirty {
                     conn.dirty = true;
                     self.dirty.push(conn.id);

@@ -42,6 +42,7 @@ mod imports;
 mod lame_duck;
 mod latency;
 mod leaf;
+mod lending;
 mod mapping;
 mod msg_trace;
 mod reload;

@@ -23,6 +23,9 @@ use super::websocket::deflate::Deflater;
 /// given, so this bounds what it holds.
 const TLS_WRITE_BYTES: usize = 64 * 1024;
 
+/// Pieces of one write, at most.
+const PIECES_MAX: usize = 1024;
+
 /// A connected, non-blocking stream socket.
 #[derive(Debug)]
 pub struct Socket {
@@ -152,6 +155,22 @@ impl Socket {
         let result = self.send_in_frames(&mut web, bytes, deflater);
         self.web = Some(web);
         result
+    }
+
+    /// Neither TLS nor frames?
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.web.is_none()
+    }
+
+    /// Writes what fits of many pieces to a plain socket.
+    pub fn send_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<usize> {
+        let pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        // More than Linux takes in one call are left for the next.
+        let pieces = pieces.get(..PIECES_MAX).unwrap_or(&pieces);
+        match Raw(self.fd.as_fd()).write_vectored(pieces) {
+            Err(error) if is_not_now(&error) => Ok(0),
+            result => result,
+        }
     }
 
     /// Writes two pieces without frames; what fits of both together.

@@ -379,8 +379,23 @@ pub fn write_msg(
         write_small(out, subject, sid, reply, payload);
         return;
     }
-    let total = headers.len() + payload.len();
-    out.reserve(subject.len() + sid.len() + reply.len() + total + 32);
+    out.reserve(subject.len() + sid.len() + reply.len() + headers.len() + payload.len() + 64);
+    write_msg_front(out, subject, sid, reply, headers, payload.len());
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what comes before a payload of `payload_len` bytes, which `\r\n` is to follow.
+pub fn write_msg_front(
+    out: &mut Vec<u8>,
+    subject: &[u8],
+    sid: &[u8],
+    reply: &[u8],
+    headers: &[u8],
+    payload_len: usize,
+) {
+    let total = headers.len() + payload_len;
+    out.reserve(subject.len() + sid.len() + reply.len() + headers.len() + 64);
     out.extend_from_slice(if headers.is_empty() { b"MSG " } else { b"HMSG " });
     out.extend_from_slice(subject);
     out.push(b' ');
@@ -398,8 +413,6 @@ pub fn write_msg(
     out.extend_from_slice(digits.format(total).as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(headers);
-    out.extend_from_slice(payload);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Largest payload that [`write_small`] writes.

@@ -625,8 +625,7 @@ impl<P: Print> Server<P> {
         match peer.socket.receive(buffer, &mut self.plain) {
             Ok(Received::Bytes(count)) => {
                 if !closing {
-                    let bytes = self.buffer.get(..count).unwrap_or(&[]);
-                    self.broker.receive(now, id, bytes);
+                    self.lend(now, id, count);
                     self.heard(now, id, count);
                 }
                 if count == self.buffer.len() && count < READ_BUFFER_BYTES {
@@ -659,6 +658,38 @@ impl<P: Print> Server<P> {
                 self.broker.broken(now, id);
                 self.drop_peer(now, id);
             }
+        }
+    }
+
+    /// Hands the bytes that were read over. Where they are many, what they cause is written
+    /// while they are there.
+    fn lend(&mut self, now: Now, id: ConnId, count: usize) {
+        let mut broken = Vec::new();
+        let Self { broker, peers, poller, buffer, .. } = self;
+        let bytes = buffer.get(..count).unwrap_or(&[]);
+        broker.receive_lending(now, id, bytes, &mut |to, pieces| {
+            let Some(Some(peer)) = peers.get_mut(to.index as usize) else { return 0 };
+            if peer.id != to || peer.want.write || !peer.socket.is_plain() {
+                return 0;
+            }
+            let all: usize = pieces.iter().map(|piece| piece.len()).sum();
+            match peer.socket.send_pieces(pieces) {
+                Ok(taken) => {
+                    if taken < all {
+                        peer.want.write = true;
+                        let _ = poller.modify(&peer.socket, key(to), peer.want);
+                    }
+                    taken
+                }
+                Err(_) => {
+                    broken.push(to);
+                    all
+                }
+            }
+        });
+        for to in broken {
+            self.broker.broken(now, to);
+            self.drop_peer(now, to);
         }
     }
 
