@@ -39,6 +39,9 @@ pub struct SignInOptions {
     pub only_system_users: bool,
     /// Users are taken from certificates: a user without password must have one.
     pub map_certificates: bool,
+    /// Clients of the client port are known by their certificates alone: who comes there
+    /// without one is nobody.
+    pub certificates_alone: bool,
     /// Whose signature makes a connection one through a trusted proxy.
     pub trusted_proxies: Vec<PublicKey>,
     /// Nobody may sign in but through a trusted proxy.
@@ -195,6 +198,7 @@ pub struct Directory {
     no_auth: Option<NoAuth>,
     hides_auth_required: bool,
     map_certificates: bool,
+    certificates_alone: bool,
     trusted_proxies: Vec<PublicKey>,
     proxy_required: bool,
 }
@@ -263,6 +267,7 @@ impl Directory {
             token: options.token.map(|secret| (global(Who::Token), secret)),
             anyone: global(Who::Anyone),
             map_certificates: options.map_certificates,
+            certificates_alone: options.certificates_alone,
             by_name,
             by_nkey,
             no_auth,
@@ -300,12 +305,17 @@ impl Directory {
         match self.no_auth.as_ref()? {
             NoAuth::Hidden(identity) => Some(identity.clone()),
             NoAuth::Nkey(_) => None,
+            NoAuth::Name(_) if self.must_show_certificate(connection) => None,
             NoAuth::Name(name) => self
                 .by_name
                 .get(name)
                 .filter(|known| known.may_connect_as(connection) && !self.wants_proxy(known))
                 .map(|known| known.identity.clone()),
         }
+    }
+
+    fn must_show_certificate(&self, connection: ConnectionType) -> bool {
+        self.certificates_alone && connection == ConnectionType::Standard
     }
 
     fn wants_proxy(&self, known: &Known) -> bool {
@@ -373,6 +383,8 @@ impl Directory {
                     return Verdict::Refused(Refusal::CertificateUnknown(subject));
                 }
             }
+        } else if self.must_show_certificate(peer.connection) {
+            (None, false, false)
         } else if anonymous {
             match &self.no_auth {
                 None => (None, false, false),
@@ -718,6 +730,14 @@ mod tests {
         assert!(matches!(unknown, Err(Refusal::CertificateUnknown(_))));
         // Without its certificate such a user cannot sign in.
         assert_eq!(sign_in(&options, claim("a@acme.com", "", None)), UNKNOWN);
+        // Others can, unless their port knows them by certificates alone.
+        assert_eq!(sign_in(&options, claim("u", "p", None)), name("u"));
+        let options =
+            SignInOptions { certificates_alone: true, no_auth_user: Some("u".into()), ..options };
+        assert_eq!(sign_in(&options, claim("u", "p", None)), UNKNOWN);
+        assert_eq!(sign_in(&options, claim("", "", None)), UNKNOWN);
+        let directory = Directory::new(options, "");
+        assert!(directory.without_connect(ConnectionType::Standard).is_none());
     }
 
     #[test]

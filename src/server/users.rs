@@ -29,6 +29,7 @@ pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
         no_auth_user: config.no_auth_user.clone(),
         only_system_users,
         map_certificates: maps,
+        certificates_alone: config.tls.as_ref().is_some_and(|tls| tls.verify_and_map),
         trusted_proxies: config.trusted_proxies.iter().filter_map(|key| key.parse().ok()).collect(),
         proxy_required: config.proxy_required,
         strictness: if config.lax_permissions { Strictness::Lax } else { Strictness::Subset },

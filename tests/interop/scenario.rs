@@ -357,7 +357,7 @@ fn parse_action(line: &str) -> Result<Action, String> {
     Ok(Action::On { connection: word.to_owned(), act })
 }
 
-/// `[tls] [first] [certificate] [web] [Header: value; Header: value]`
+/// `[tls] [first] [certificate] [web] [raw] [Header: value; Header: value]`
 fn parse_way(text: &str) -> Result<Way, String> {
     let mut way = Way::default();
     let (words, headers) = text.split_once('[').unwrap_or((text, ""));
@@ -367,6 +367,7 @@ fn parse_way(text: &str) -> Result<Way, String> {
             "first" => way.first = true,
             "certificate" => way.certificate = true,
             "web" => way.web = true,
+            "raw" => way.raw = true,
             other => return Err(format!("no such way in: {other}")),
         }
     }
@@ -593,7 +594,8 @@ impl Player {
         match act {
             Act::Open { info: true, .. } => on.expect("INFO"),
             // A server speaks first; what it says here is another scenario's matter.
-            Act::Open { info: false, .. } => on.skip_info(),
+            Act::Open { way, .. } if way.raw => Ok(()),
+            Act::Open { .. } => on.skip_info(),
             Act::Connect { options, .. } => on.connect(options),
             Act::Send(bytes) => {
                 let bytes = on.substitute(bytes)?;
@@ -704,6 +706,9 @@ impl Turn<'_> {
             let signed = signed.map_err(|e| format!("not signed: {e}"))?;
             let signed = data_encoding::BASE64URL_NOPAD.encode(&signed);
             text.replace_range(at..=at + length, &signed);
+        }
+        while let Some(at) = text.find("{nonce}") {
+            text.replace_range(at..at + "{nonce}".len(), &self.connection.nonce);
         }
         for (word, values) in [
             ("ack", &self.connection.acks),

@@ -22,6 +22,8 @@ pub(crate) struct Way {
     pub(crate) certificate: bool,
     /// In WebSocket frames.
     pub(crate) web: bool,
+    /// Nothing but the socket: what an upgrade or a handshake needs is for the script to say.
+    pub(crate) raw: bool,
     /// More header lines of the upgrade.
     pub(crate) headers: Vec<String>,
 }
@@ -44,6 +46,9 @@ pub(crate) fn connect(server: &Server, way: &Way) -> Result<RawClient, String> {
         (false, _) => server.address(),
     };
     let mut socket = certificates::plain(address);
+    if way.raw {
+        return Ok(RawClient::over(Box::new(socket), Vec::new()));
+    }
     let mut before = Vec::new();
     if way.tls && !way.web && !way.first {
         let mut byte = [0];

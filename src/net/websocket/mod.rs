@@ -392,14 +392,14 @@ impl WebSocket {
         use CloseReason as R;
         let code = match reason {
             // nats-server's reader has already left when these are known.
-            R::ProtocolViolation | R::ParseError | R::ReadError => return,
+            R::ProtocolViolation | R::ReadError => return,
             R::ClientClosed => 1000,
             R::AuthenticationFailure
             | R::AuthenticationTimeout
             | R::MaximumConnections
             | R::SlowConsumerPendingBytes
             | R::SlowConsumerWriteDeadline => 1008,
-            R::BadClientProtocolVersion | R::NoRespondersRequiresHeaders => 1002,
+            R::BadClientProtocolVersion | R::NoRespondersRequiresHeaders | R::ParseError => 1002,
             R::MaximumPayload => 1009,
             R::ServerShutdown | R::StaleConnection => 1001,
             R::TlsHandshakeFailure => 1015,
