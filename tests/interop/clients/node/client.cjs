@@ -14,6 +14,7 @@ const load = createRequire(path.join(path.resolve(folder), "package.json"));
 const { connect, wsconnect, headers, RequestError } = load("@nats-io/transport-node");
 const { AckPolicy, jetstream, jetstreamManager } = load("@nats-io/jetstream");
 const { Kvm } = load("@nats-io/kv");
+const { Objm } = load("@nats-io/obj");
 
 async function take(messages, count) {
   const taken = [];
@@ -96,7 +97,21 @@ async function streamAndConsumers(nc) {
   const seen = await take(await ordered.consume(), 30);
   assert.deepEqual(seen.map((m) => m.string()), Array.from({ length: 30 }, (_, i) => `${i + 1}`));
 
+  // Given up: it does not come again.
+  await jsm.consumers.add("READINGS", {
+    durable_name: "giver", ack_policy: AckPolicy.Explicit, ack_wait: 500_000_000,
+    filter_subject: "sensors.u",
+  });
+  const giver = await js.consumers.get("READINGS", "giver");
+  (await take(await giver.fetch({ max_messages: 1, expires: 5000 }), 1))[0].term();
+  await nc.flush();
+  assert.equal(await giver.next({ expires: 1500 }), null);
+  assert.equal((await giver.info()).num_ack_pending, 0);
+  await jsm.consumers.delete("READINGS", "giver");
+
   assert.equal((await jsm.streams.getMessage("READINGS", { seq: 7 })).string(), "7");
+  assert.ok(await jsm.streams.deleteMessage("READINGS", 7));
+  assert.equal(await jsm.streams.getMessage("READINGS", { seq: 7 }), null);
   const last = await jsm.direct.getMessage("READINGS", { last_by_subj: "sensors.u" });
   assert.equal(last.string(), "31");
   assert.equal((await jsm.streams.purge("READINGS", { filter: "sensors.u" })).purged, 1);
@@ -106,6 +121,7 @@ async function streamAndConsumers(nc) {
 
 async function bucket(nc) {
   const kv = await new Kvm(nc).create("settings", { history: 5 });
+  const watched = take(await kv.watch({ key: "lamp.a", include: "updates" }), 4);
   assert.equal(await kv.create("lamp.a", "on"), 1);
   await assert.rejects(kv.create("lamp.a", "again"));
   assert.equal(await kv.put("lamp.a", "off"), 2);
@@ -121,16 +137,37 @@ async function bucket(nc) {
   assert.deepEqual(keys.sort(), ["lamp.a", "lamp.b"]);
   await kv.delete("lamp.a");
   assert.equal((await kv.get("lamp.a")).operation, "DEL");
+  const changes = (await watched).map((e) => [e.operation, e.string()]);
+  assert.deepEqual(changes, [["PUT", "on"], ["PUT", "off"], ["PUT", "dim"], ["DEL", ""]]);
   await kv.purge("lamp.b");
   assert.equal((await kv.status()).bucket, "settings");
   assert.ok(await kv.destroy());
+}
+
+async function objects(nc) {
+  const store = await new Objm(nc).create("files");
+  const data = new Uint8Array(300_000).fill(7);
+  const info = await store.putBlob({ name: "a" }, data);
+  assert.deepEqual([info.size, info.chunks > 1], [300_000, true]);
+  assert.deepEqual(await store.getBlob("a"), data);
+  await store.putBlob({ name: "b" }, new Uint8Array(1));
+  assert.deepEqual((await store.list()).map((o) => o.name).sort(), ["a", "b"]);
+  await store.delete("a");
+  assert.equal(await store.getBlob("a"), null);
+  assert.equal((await store.status()).bucket, "files");
+  assert.ok(await store.destroy());
+}
+
+async function account(nc) {
+  const info = await (await jetstreamManager(nc)).getAccountInfo();
+  assert.equal(info.streams, 0);
 }
 
 async function main() {
   const open = url.startsWith("ws") ? wsconnect : connect;
   const tls = url.startsWith("tls") ? {} : undefined;
   const nc = await open({ servers: url, reconnect: false, tls });
-  for (const step of [publishSubscribe, request, queueGroup, streamAndConsumers, bucket]) {
+  for (const step of [publishSubscribe, request, queueGroup, streamAndConsumers, bucket, objects, account]) {
     await step(nc);
     console.log("done:", step.name);
   }

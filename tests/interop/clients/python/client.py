@@ -4,12 +4,20 @@ Prints each step that is done; ends with an exception when a server answers othe
 """
 
 import asyncio
+import json
 import sys
 
 import nats
+import nats.micro
 from nats.errors import NoRespondersError, TimeoutError
 from nats.js.api import ConsumerConfig, StreamConfig
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import (
+    APIError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+    NotFoundError,
+    ObjectNotFoundError,
+)
 
 
 def same(got, wanted):
@@ -43,6 +51,60 @@ async def request(nc):
     raise AssertionError("an answer from nobody")
 
 
+async def services(nc):
+    service = await nats.micro.add_service(nc, name="adder", version="1.2.3")
+
+    async def add(request):
+        left, right = request.data.split()
+        await request.respond(str(int(left) + int(right)).encode())
+
+    async def fail(request):
+        await request.respond_error("400", "no")
+
+    await service.add_endpoint(name="add", handler=add)
+    await service.add_group(name="math").add_endpoint(name="fail", handler=fail)
+    same((await nc.request("add", b"1 2", timeout=5)).data, b"3")
+    failed = await nc.request("math.fail", b"", timeout=5)
+    same(failed.headers["Nats-Service-Error-Code"], "400")
+    ping = json.loads((await nc.request("$SRV.PING.adder", b"", timeout=5)).data)
+    same((ping["name"], ping["version"]), ("adder", "1.2.3"))
+    info = json.loads((await nc.request(f"$SRV.INFO.adder.{service.id}", b"", timeout=5)).data)
+    same(sorted(e["name"] for e in info["endpoints"]), ["add", "fail"])
+    stats = json.loads((await nc.request("$SRV.STATS", b"", timeout=5)).data)
+    same({e["name"]: e["num_requests"] for e in stats["endpoints"]}, {"add": 1, "fail": 1})
+    await service.stop()
+    try:
+        await nc.request("add", b"1 2", timeout=5)
+    except NoRespondersError:
+        return
+    raise AssertionError("a stopped service answers")
+
+
+async def drain(url):
+    """What has arrived is handled, what comes later is not."""
+    nc = await nats.connect(url, allow_reconnect=False)
+    got = []
+
+    async def slowly(msg):
+        await asyncio.sleep(0.005)
+        got.append(int(msg.data))
+
+    sub = await nc.subscribe("drained", cb=slowly)
+    for number in range(50):
+        await nc.publish("drained", str(number).encode())
+    await nc.flush()
+    await sub.drain()
+    await nc.publish("drained", b"99")
+    await nc.flush()
+    same(got, list(range(50)))
+    await nc.subscribe("drained", cb=slowly)
+    for number in range(50, 60):
+        await nc.publish("drained", str(number).encode())
+    await nc.flush()
+    await nc.drain()
+    same((nc.is_closed, got), (True, list(range(60))))
+
+
 async def queue_group(nc):
     got = []
     done = asyncio.Event()
@@ -63,7 +125,7 @@ async def queue_group(nc):
 
 async def stream_and_consumers(nc):
     js = nc.jetstream()
-    await js.add_stream(StreamConfig(name="READINGS", subjects=["sensors.>"]))
+    await js.add_stream(StreamConfig(name="READINGS", subjects=["sensors.>"], allow_direct=True))
     for number in range(1, 31):
         ack = await js.publish("sensors.t", str(number).encode())
         same((ack.stream, ack.seq), ("READINGS", number))
@@ -114,9 +176,16 @@ async def stream_and_consumers(nc):
     await push.unsubscribe()
 
     same((await js.get_msg("READINGS", 7)).data, b"7")
+    same((await js.get_msg("READINGS", 8, direct=True)).data, b"8")
+    await js.delete_msg("READINGS", 7)
+    try:
+        await js.get_msg("READINGS", 7)
+        raise AssertionError("a deleted message is still there")
+    except NotFoundError:
+        pass
     same((await js.get_last_msg("READINGS", "sensors.u")).data, b"31")
     await js.purge_stream("READINGS", subject="sensors.u")
-    same((await js.stream_info("READINGS")).state.messages, 30)
+    same((await js.stream_info("READINGS")).state.messages, 29)
     await js.delete_stream("READINGS")
     try:
         await js.stream_info("READINGS")
@@ -161,6 +230,26 @@ async def bucket(nc):
     await js.delete_key_value("settings")
 
 
+async def objects(nc):
+    js = nc.jetstream()
+    store = await js.create_object_store("files")
+    data = bytes(range(256)) * 1200
+    info = await store.put("a", data)
+    same((info.size, info.chunks > 1), (len(data), True))
+    same((await store.get("a")).data, data)
+    await store.put("b", b"x")
+    same(sorted(o.name for o in await store.list()), ["a", "b"])
+    await store.delete("a")
+    try:
+        await store.get("a")
+        raise AssertionError("a deleted object is still there")
+    except ObjectNotFoundError:
+        pass
+    same((await store.status()).bucket, "files")
+    await js.delete_object_store("files")
+    same((await js.account_info()).streams, 0)
+
+
 async def main(url):
     trouble = []
 
@@ -168,9 +257,11 @@ async def main(url):
         trouble.append(error)
 
     nc = await nats.connect(url, error_cb=remember, allow_reconnect=False)
-    for step in (publish_subscribe, request, queue_group, stream_and_consumers, bucket):
+    steps = (publish_subscribe, request, services, queue_group, stream_and_consumers, bucket, objects)
+    for step in steps:
         await asyncio.wait_for(step(nc), 20)
         print("done:", step.__name__, flush=True)
+    await asyncio.wait_for(drain(url), 20)
     await nc.flush()
     same(trouble, [])
     await nc.close()
