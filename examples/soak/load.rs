@@ -6,13 +6,15 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sedge::id::Rng;
+
+use crate::door::{Door, Doors, Stream};
 
 /// Between two bursts of a publisher.
 const TICK: Duration = Duration::from_millis(10);
@@ -24,6 +26,8 @@ const MEMBERS: usize = 3;
 const BURST: u64 = 5;
 /// Bytes a second at clients that never read.
 const FLOOD_BYTES: usize = 8 * 1024 * 1024;
+/// How the names of those begin who must not be closed.
+pub(crate) const HEALTHY: &str = "healthy ";
 /// Most that waits for one client; what it costs to have slow ones.
 const MAX_PENDING: usize = 4 * 1024 * 1024;
 
@@ -32,11 +36,24 @@ const MAX_PENDING: usize = 4 * 1024 * 1024;
 const ACCOUNTS: [&str; 2] = ["A", "B"];
 
 /// What a server is started with besides its address; `generation` changes with each reload.
-pub(crate) fn config(store_dir: &str, accounts: bool, generation: u32) -> String {
+/// `certificates` is a folder with `server.pem` and `server.key`.
+pub(crate) fn config(
+    store_dir: &str,
+    certificates: Option<&str>,
+    accounts: bool,
+    generation: u32,
+) -> String {
     let connections = 500 + generation % 2;
+    let tls = certificates.map_or_else(String::new, |folder| {
+        format!(
+            "tls {{ cert_file: \"{folder}/server.pem\", key_file: \"{folder}/server.key\" }}\n\
+             allow_non_tls: true\n\
+             websocket {{ listen: \"127.0.0.1:-1\", no_tls: true, compression: true }}\n"
+        )
+    });
     let mut text = format!(
         "max_pending: {MAX_PENDING}\nwrite_deadline: \"2s\"\nping_interval: \"5s\"\n\
-         max_connections: {connections}\n\
+         max_connections: {connections}\n{tls}\
          jetstream {{ store_dir: \"{store_dir}\", max_file_store: 64MB }}\n"
     );
     if !accounts {
@@ -45,19 +62,38 @@ pub(crate) fn config(store_dir: &str, accounts: bool, generation: u32) -> String
     }
     let deny = if generation.is_multiple_of(2) { "never.*" } else { "x.>" };
     let extra = if generation.is_multiple_of(3) { "" } else { "{ user: extra, password: extra }" };
+    // Somebody whose password changes is closed each time.
+    let fickle = generation % 5;
+    let (export, import) = if generation % 4 < 2 {
+        ("", "")
+    } else {
+        (
+            "{ stream: \"more.>\" } { service: \"ask.more\" }",
+            "{ stream: { account: A, subject: \"more.>\" } }",
+        )
+    };
     let _ = write!(
         text,
         "accounts {{
   A {{
     jetstream: enabled
     users: [ {{ user: A, password: A }} ]
-    exports: [ {{ stream: \"shared.>\" }}, {{ service: \"ask.a\" }} ]
+    exports: [
+      {{ stream: \"shared.>\" }}
+      {{ service: \"ask.a\" }}
+      {export}
+    ]
   }}
   B {{
-    users: [ {{ user: B, password: B, permissions: {{ publish: {{ deny: \"{deny}\" }} }} }} {extra} ]
+    users: [
+      {{ user: B, password: B, permissions: {{ publish: {{ deny: \"{deny}\" }} }} }}
+      {{ user: fickle, password: \"fickle-{fickle}\" }}
+      {extra}
+    ]
     imports: [
       {{ stream: {{ account: A, subject: \"shared.>\" }} }}
       {{ service: {{ account: A, subject: \"ask.a\" }} }}
+      {import}
     ]
   }}
 }}
@@ -106,7 +142,7 @@ impl Outcome {
 /// What all threads share.
 #[derive(Debug)]
 struct Shared {
-    address: SocketAddr,
+    doors: Doors,
     /// Is there more than one account?
     accounts: bool,
     /// No more load; what is under way is waited for.
@@ -131,10 +167,11 @@ impl Shared {
     }
 }
 
-/// Loads the server at `address`, which was started with [`config`], for `time`. `reload` is called every few seconds with a new
-/// generation for [`config`], `resident` once a second for the memory of the server.
+/// Loads the server behind `doors`, which was started with [`config`], for `time`. `reload` is
+/// called every few seconds with a new generation for [`config`], `resident` once a second for
+/// the memory of the server.
 pub(crate) fn run(
-    address: SocketAddr,
+    doors: &Doors,
     accounts: bool,
     time: Duration,
     seed: u64,
@@ -142,7 +179,7 @@ pub(crate) fn run(
     mut resident: impl FnMut() -> u64,
 ) -> Outcome {
     let shared = Arc::new(Shared {
-        address,
+        doors: doors.clone(),
         accounts,
         ending: AtomicBool::new(false),
         delivered: AtomicU64::new(0),
@@ -161,7 +198,12 @@ pub(crate) fn run(
         }));
     };
     for account in ACCOUNTS.into_iter().take(if accounts { ACCOUNTS.len() } else { 1 }) {
-        spawn(format!("talk in {account}"), Box::new(move |shared| talk(shared, account)));
+        for door in [Door::Plain, Door::Tls, Door::Web] {
+            if doors.has(door) {
+                let work = move |shared: &Shared| talk(shared, account, door);
+                spawn(format!("talk in {account} through {door:?}"), Box::new(work));
+            }
+        }
         spawn(format!("group in {account}"), Box::new(move |shared| group(shared, account)));
     }
     spawn("import".into(), Box::new(import));
@@ -171,6 +213,9 @@ pub(crate) fn run(
     for number in 0..2 {
         spawn("slow".into(), Box::new(move |shared| slow(shared, seed ^ number)));
         spawn("churn".into(), Box::new(move |shared| churn(shared, seed ^ (number << 8))));
+    }
+    if accounts {
+        spawn("fickle".into(), Box::new(fickle));
     }
     let mut outcome = Outcome::default();
     let until = Instant::now() + time;
@@ -205,12 +250,12 @@ pub(crate) fn run(
 
 // --- Those who must get everything ---
 
-/// One publisher, one subscriber; the same subject in each account.
-fn talk(shared: &Shared, account: &'static str) -> io::Result<()> {
-    let mut listener = Link::connect(shared, account)?;
-    listener.say("SUB talk.> 1\r\n")?;
+/// One publisher, one subscriber; the same subjects in each account.
+fn talk(shared: &Shared, account: &'static str, door: Door) -> io::Result<()> {
+    let mut listener = Link::through(shared, door, account, &format!("listener {door:?}"))?;
+    listener.say(&format!("SUB talk.{door:?}.> 1\r\n"))?;
     listener.sync()?;
-    let mut speaker = Link::connect(shared, account)?;
+    let mut speaker = Link::through(shared, door, account, &format!("speaker {door:?}"))?;
     in_order(
         shared,
         account,
@@ -219,7 +264,7 @@ fn talk(shared: &Shared, account: &'static str) -> io::Result<()> {
             let size = 16 + number % 700;
             let _ = write!(
                 line,
-                "PUB talk.{} {size}\r\n{}\r\n",
+                "PUB talk.{door:?}.{} {size}\r\n{}\r\n",
                 number % 50,
                 body(account, number, size)
             );
@@ -230,10 +275,10 @@ fn talk(shared: &Shared, account: &'static str) -> io::Result<()> {
 
 /// What account A exports, account B gets.
 fn import(shared: &Shared) -> io::Result<()> {
-    let mut listener = Link::connect(shared, "B")?;
+    let mut listener = Link::through(shared, Door::Web, "B", "import")?;
     listener.say("SUB shared.> 1\r\n")?;
     listener.sync()?;
-    let mut speaker = Link::connect(shared, "A")?;
+    let mut speaker = Link::through(shared, Door::Tls, "A", "export")?;
     in_order(
         shared,
         "A",
@@ -308,12 +353,12 @@ fn in_order(
 fn group(shared: &Shared, account: &'static str) -> io::Result<()> {
     let mut members = Vec::new();
     for _ in 0..MEMBERS {
-        let mut member = Link::connect(shared, account)?;
+        let mut member = Link::through(shared, Door::Plain, account, "member")?;
         member.say("SUB jobs.* workers 1\r\n")?;
         member.sync()?;
         members.push(member);
     }
-    let mut speaker = Link::connect(shared, account)?;
+    let mut speaker = Link::through(shared, Door::Plain, account, "jobs")?;
     let (mut said, mut heard) = (0, 0_u64);
     let mut missing = std::collections::BTreeSet::new();
     let mut heard_at = Instant::now();
@@ -359,10 +404,10 @@ fn group(shared: &Shared, account: &'static str) -> io::Result<()> {
 
 /// Requests of account B to a service of account A: each gets its own answer.
 fn requests(shared: &Shared) -> io::Result<()> {
-    let mut service = Link::connect(shared, "A")?;
+    let mut service = Link::through(shared, Door::Plain, "A", "service")?;
     service.say("SUB ask.a 1\r\n")?;
     service.sync()?;
-    let mut client = Link::connect(shared, "B")?;
+    let mut client = Link::through(shared, Door::Plain, "B", "asker")?;
     client.say("SUB _INBOX.soak.* 1\r\n")?;
     client.sync()?;
     let mut number = 0_u64;
@@ -393,7 +438,7 @@ fn requests(shared: &Shared) -> io::Result<()> {
 
 /// Publishes to a stream that keeps little, and reads each acknowledgement.
 fn storage(shared: &Shared) -> io::Result<()> {
-    let mut client = Link::connect(shared, "A")?;
+    let mut client = Link::through(shared, Door::Plain, "A", "storage")?;
     client.say("SUB _INBOX.store 1\r\n")?;
     let stream = "{\"name\":\"SOAK\",\"subjects\":[\"stored.>\"],\"max_msgs\":1000}";
     let mut ask = |subject: &str, body: &str, wanted: &str| -> io::Result<()> {
@@ -429,7 +474,7 @@ fn storage(shared: &Shared) -> io::Result<()> {
 
 /// Publishes a lot to those who do not read.
 fn flood(shared: &Shared) -> io::Result<()> {
-    let mut client = Link::connect(shared, "A")?;
+    let mut client = Link::through(shared, Door::Plain, "A", "flood")?;
     let publication = format!("PUB flood.x 8192\r\n{}\r\n", ".".repeat(8192));
     let burst = publication.repeat(FLOOD_BYTES / 8192 / 50);
     while !shared.is_ending() {
@@ -457,6 +502,31 @@ fn slow(shared: &Shared, seed: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// One whose password changes with the reloads: it is closed and tries again, often wrongly.
+fn fickle(shared: &Shared) -> io::Result<()> {
+    let mut number = 0;
+    while !shared.is_ending() {
+        number += 1;
+        let mut socket = TcpStream::connect(shared.doors.plain)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let password = number % 5;
+        let _ = socket.write_all(
+            format!(
+                "CONNECT {{\"user\":\"fickle\",\"pass\":\"fickle-{password}\",\"verbose\":false}}\r\n\
+                 SUB talk.> 1\r\nSUB more.> 2\r\nPUB more.x 0\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        // Until it is thrown out, or has not heard anything for a while.
+        let mut buffer = [0; 16 * 1024];
+        while !shared.is_ending() && matches!(socket.read(&mut buffer), Ok(1..)) {}
+        shared.churned.fetch_add(1, Ordering::Relaxed);
+        // The pace of trying.
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Clients that come, do something and go, some without a word.
 fn churn(shared: &Shared, seed: u64) -> io::Result<()> {
     let mut rng = Rng::new(seed);
@@ -464,16 +534,16 @@ fn churn(shared: &Shared, seed: u64) -> io::Result<()> {
         let account = ACCOUNTS[rng.index(2)];
         match rng.below(8) {
             // Comes, says nothing, goes.
-            0 => drop(TcpStream::connect(shared.address)?),
+            0 => drop(TcpStream::connect(shared.doors.web.unwrap_or(shared.doors.plain))?),
             // Speaks nonsense.
             1 => {
-                let mut socket = TcpStream::connect(shared.address)?;
+                let mut socket = TcpStream::connect(shared.doors.plain)?;
                 let _ = socket.write_all(b"GET / HTTP/1.1\r\n\r\n");
                 let _ = socket.shutdown(Shutdown::Write);
             }
             // A stranger.
             2 => {
-                let mut socket = TcpStream::connect(shared.address)?;
+                let mut socket = TcpStream::connect(shared.doors.plain)?;
                 let _ = socket.write_all(b"CONNECT {\"user\":\"A\",\"pass\":\"B\"}\r\nPING\r\n");
             }
             // Half an operation.
@@ -482,7 +552,8 @@ fn churn(shared: &Shared, seed: u64) -> io::Result<()> {
                 client.say("SUB half. 1\r\nPUB half 100\r\nonly this")?;
             }
             _ => {
-                let mut client = Link::connect(shared, account)?;
+                let door = [Door::Plain, Door::Plain, Door::Tls, Door::Web][rng.index(4)];
+                let mut client = Link::through(shared, door, account, "")?;
                 let mut lines = String::new();
                 for sid in 0..=rng.below(50) {
                     let token = rng.token(8);
@@ -516,7 +587,7 @@ struct Message<'a> {
 
 /// A connection that has signed in. It answers PING whenever it is pumped.
 struct Link {
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
     bytes: Vec<u8>,
     pongs: u64,
     pings: u64,
@@ -524,14 +595,18 @@ struct Link {
 
 impl Link {
     fn connect(shared: &Shared, account: &str) -> io::Result<Self> {
-        let socket = TcpStream::connect(shared.address)?;
-        socket.set_nodelay(true)?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        Self::through(shared, Door::Plain, account, "")
+    }
+
+    /// With a name those who watch the log know it by.
+    fn through(shared: &Shared, door: Door, account: &str, name: &str) -> io::Result<Self> {
+        let socket = shared.doors.open(door)?;
         let account = if shared.accounts { account } else { ACCOUNTS[0] };
         let mut link = Self { socket, bytes: Vec::new(), pongs: 0, pings: 0 };
+        let name = if name.is_empty() { String::new() } else { format!("{HEALTHY}{name}") };
         link.say(&format!(
             "CONNECT {{\"user\":\"{account}\",\"pass\":\"{account}\",\"verbose\":false,\
-             \"protocol\":1,\"headers\":false}}\r\n"
+             \"protocol\":1,\"headers\":false,\"name\":\"{name}\"}}\r\n"
         ))?;
         Ok(link)
     }
@@ -557,7 +632,7 @@ impl Link {
     /// Reads what is there, waiting for at most `wait` if there is nothing.
     fn pump(&mut self, wait: Duration, mut each: impl FnMut(&Message<'_>)) -> io::Result<()> {
         // A zero timeout would mean "for ever".
-        self.socket.set_read_timeout(Some(wait.max(Duration::from_micros(50))))?;
+        self.socket.wait(wait.max(Duration::from_micros(50)))?;
         let mut buffer = [0; 16 * 1024];
         match self.socket.read(&mut buffer) {
             Ok(0) => return Err(io::Error::other("the server closed a healthy connection")),
@@ -598,7 +673,7 @@ impl Link {
 
     /// Has the server closed it? Reads all there is to find out.
     fn is_cut_off(&mut self) -> bool {
-        let _ = self.socket.set_read_timeout(Some(TICK));
+        let _ = self.socket.wait(TICK);
         let mut buffer = [0; 16 * 1024];
         for _ in 0..1000 {
             match self.socket.read(&mut buffer) {

@@ -6,23 +6,27 @@
 //! ```
 //!
 //! Starts a server with two accounts, imports between them and a small stream, and reloads
-//! its configuration every three seconds. Beside publishers and subscribers that count every
+//! its configuration every three seconds, with other users, exports and limits. With `openssl`
+//! at hand there are clients over TLS and WebSocket too. Beside publishers and subscribers that count every
 //! message there are clients that come and go, that speak nonsense, that end in the middle of
 //! a word, and that never read what they asked for. `--server PATH` soaks another server of
 //! the same kind; the exit status says whether all promises were kept.
 
 #![expect(clippy::disallowed_methods, reason = "a load in real time")]
 
+mod door;
 mod load;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use door::Doors;
 
 const HELP: &str = "\
 usage: soak [--minutes N | --seconds N] [--server PATH] [--no-accounts] [--no-reload]
@@ -76,7 +80,9 @@ fn parse() -> Result<Option<Args>, lexopt::Error> {
 /// The server, ended when dropped.
 struct Server {
     child: Child,
-    address: SocketAddr,
+    doors: Doors,
+    /// What it said of those who should not be closed.
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Server {
@@ -97,26 +103,46 @@ impl Server {
             .spawn()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
         let (sender, lines) = mpsc::channel();
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
         if let Some(stderr) = child.stderr.take() {
+            let said = Arc::clone(&said);
             std::thread::spawn(move || {
+                let mut listened_to = true;
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    let telling = line.contains(load::HEALTHY) && line.contains("closed")
+                        || line.contains("[ERR] Failed")
+                        || line.contains("Slow Consumer") && line.contains(load::HEALTHY);
+                    if telling && said.len() < 100 {
+                        said.push(line.clone());
+                    }
+                    drop(said);
                     // Nobody listens once it runs; the pipe must be emptied all the same.
-                    let _ = sender.send(line);
+                    listened_to = listened_to && sender.send(line).is_ok();
                 }
             });
         }
-        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let plain = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { child, doors: Doors { plain, tls: None, web: None }, said };
         let deadline = Instant::now() + START_DEADLINE;
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
-            if let Some((_, address)) = line.split_once("Listening for client connections on ") {
-                server.address = address.trim().parse().map_err(|error| format!("{error}"))?;
+            let after = |text: &str| {
+                line.split_once(text).and_then(|(_, address)| address.trim().parse().ok())
+            };
+            if let Some(address) = after("Listening for client connections on ") {
+                server.doors.plain = address;
+            }
+            if let Some(address) = after("Listening for websocket clients on ws://") {
+                server.doors.web = Some(address);
+            }
+            if line.ends_with("Server is ready") {
                 return Ok(server);
             }
             said.push(line);
         }
-        Err(format!("the server does not listen; it said:\n{}", said.join("\n")))
+        Err(format!("the server does not become ready; it said:\n{}", said.join("\n")))
     }
 
     fn resident_bytes(&self) -> u64 {
@@ -134,20 +160,42 @@ impl Server {
     }
 }
 
+/// Makes an authority and the certificate of a server; false without `openssl`.
+fn make_certificates(folder: &Path) -> bool {
+    const SCRIPT: &str = "set -e
+        openssl ecparam -name prime256v1 -genkey -noout -out ca.key
+        openssl req -x509 -new -key ca.key -days 2 -subj /CN=ca -out ca.pem
+        openssl ecparam -name prime256v1 -genkey -noout -out server.key
+        openssl req -new -key server.key -subj /CN=localhost -out server.csr
+        echo subjectAltName=DNS:localhost > names
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile names -out server.pem";
+    let made = Command::new("sh").args(["-c", SCRIPT]).current_dir(folder).output();
+    made.is_ok_and(|output| output.status.success())
+}
+
 fn soak(args: &Args) -> Result<bool, String> {
     let folder = std::env::temp_dir().join(format!("sedge-soak-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let store = folder.join("store").display().to_string();
     let path = folder.join("server.conf");
+    let certificates = make_certificates(&folder).then(|| folder.display().to_string());
+    if certificates.is_none() {
+        println!("no openssl: no clients over TLS and WebSocket");
+    }
     let write = |generation| {
         let text = format!(
-            "listen: \"127.0.0.1:-1\"\n{}",
-            load::config(&store, args.accounts, generation)
+            "listen: \"127.0.0.1:-1\"\ndebug: true\n{}",
+            load::config(&store, certificates.as_deref(), args.accounts, generation)
         );
         std::fs::write(&path, text).map_err(|error| error.to_string())
     };
     write(0)?;
-    let server = Server::start(&args.server, &path)?;
+    let mut server = Server::start(&args.server, &path)?;
+    if certificates.is_some() {
+        server.doors.tls = Some(door::trusting(&folder.join("ca.pem"))?);
+    }
+    let server = server;
     println!("{} for {} s, seed {}", args.server.display(), args.time.as_secs(), args.seed);
     let mut reload = |generation| {
         if write(generation).is_ok() {
@@ -156,7 +204,7 @@ fn soak(args: &Args) -> Result<bool, String> {
     };
     let mut seconds = 0_u32;
     let outcome = load::run(
-        server.address,
+        &server.doors,
         args.accounts,
         args.time,
         args.seed,
@@ -170,6 +218,7 @@ fn soak(args: &Args) -> Result<bool, String> {
             resident
         },
     );
+    let said = server.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
     drop(server);
     let _ = std::fs::remove_dir_all(&folder);
     println!(
@@ -185,6 +234,11 @@ fn soak(args: &Args) -> Result<bool, String> {
     );
     for trouble in &outcome.troubles {
         println!("TROUBLE: {trouble}");
+    }
+    if !outcome.troubles.is_empty() {
+        for line in said {
+            println!("LOG: {line}");
+        }
     }
     Ok(outcome.is_flat() && outcome.troubles.is_empty())
 }

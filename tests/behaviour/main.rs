@@ -13,6 +13,9 @@ mod raw_client;
 #[allow(dead_code, reason = "shared with the interop tests; each uses its part")]
 mod server;
 
+#[path = "../../examples/soak/door.rs"]
+#[allow(dead_code, reason = "shared with the soak; the tests have certificates of their own")]
+mod door;
 #[path = "../../examples/soak/load.rs"]
 mod load;
 
