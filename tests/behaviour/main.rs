@@ -21,9 +21,11 @@ mod load;
 
 mod abuse;
 mod bad_input;
+mod flood;
 mod memory;
 mod operation;
 mod proxy;
+mod secrecy;
 mod slow_consumer;
 mod soak;
 mod storage;
