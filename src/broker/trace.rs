@@ -28,7 +28,7 @@ use crate::limits::{DELIVERY_BACKLOG_BYTES, TRACE_BYTES_MAX, TRACED_BYTES_MAX};
 use crate::proto::client::{ParseError, write_msg};
 
 /// The members of CONNECT that are secrets.
-const SECRETS: [&str; 6] = ["pass", "password", "auth_token", "sig", "nkey", "jwt"];
+const SECRETS: [&str; 7] = ["pass", "password", "auth_token", "sig", "proxy_sig", "nkey", "jwt"];
 
 /// What stands for a secret.
 const REDACTED: &str = "[REDACTED]";
@@ -387,13 +387,20 @@ fn describe(client: &Client, name: &mut String) {
 
 /// The verb in capitals, its arguments, and what follows the line.
 fn split(op: &[u8]) -> (String, &[u8], &[u8]) {
+    const CONNECT: &[u8] = b"CONNECT";
     let end = memchr::memchr(b'\n', op);
     let (line, rest) = match end {
         Some(at) => (op.get(..at).unwrap_or_default(), op.get(at + 1..).unwrap_or_default()),
         None => (op, &[][..]),
     };
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let at = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()).min(8);
+    let start = line.get(..CONNECT.len()).unwrap_or_default();
+    let at = if start.eq_ignore_ascii_case(CONNECT) {
+        // Its JSON may follow at once.
+        CONNECT.len()
+    } else {
+        line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()).min(8)
+    };
     let (verb, arguments) = line.split_at_checked(at).unwrap_or((line, &[]));
     let verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
     (verb, arguments.trim_ascii_start(), rest)
@@ -425,14 +432,21 @@ fn redacted(json: &[u8]) -> String {
             } else {
                 let inner = string.trim_matches('"');
                 let is_name = after.trim_start().starts_with(':');
-                secret = is_name && SECRETS.iter().any(|name| inner.eq_ignore_ascii_case(name));
+                // A name with an escape may be anything.
+                secret = is_name
+                    && (inner.contains('\\')
+                        || SECRETS.iter().any(|name| inner.eq_ignore_ascii_case(name)));
                 out.push_str(string);
             }
             rest = after;
         } else if secret && !c.is_whitespace() && c != ':' {
+            out.push_str(REDACTED);
+            if c == '{' || c == '[' {
+                // Where it ends is not worth knowing.
+                break;
+            }
             // A secret that is no string.
             let length = rest.find([',', '}']).unwrap_or(rest.len());
-            out.push_str(REDACTED);
             secret = false;
             rest = rest.get(length..).unwrap_or("");
         } else {
@@ -472,7 +486,9 @@ mod tests {
             (r#"{"pass": 5}"#, r#"{"pass": [REDACTED]}"#),
             (r#"{"name":"pass","x":"y"}"#, r#"{"name":"pass","x":"y"}"#),
             (r#"{"pass":"never closed"#, r#"{"pass":"[REDACTED]""#),
-            (r#"{"pass":{"a":"b"}}"#, r#"{"pass":[REDACTED]}}"#),
+            (r#"{"pass":{"a":"b"}}"#, r#"{"pass":[REDACTED]"#),
+            (r#"{"pass":["a","b"]}"#, r#"{"pass":[REDACTED]"#),
+            (r#"{"p\u0061ss":"a"}"#, r#"{"p\u0061ss":"[REDACTED]"}"#),
             ("{}", "{}"),
         ] {
             assert_eq!(redacted(json.as_bytes()), shown);

@@ -41,13 +41,13 @@ fn no_secret_shows_in_log_trace_pages_and_errors() {
         r#"CONNECT {"pass":"hush-hush-1","user":"a","pass":"hush-hush-2"}"#,
         r#"CONNECT {"user":"a","pass" : "hush-hush \" hush-hush"}"#,
         r#"CONNECT {"user":"a","pass":"hush-hush}"#,
-        r#"CONNECT {"user":"a","pass":["hush-hush"]}"#,
+        r#"CONNECT {"user":"a","pass":["x","hush-hush"]}"#,
         r#"CONNECT {"user":"a","pass":{"x":"hush-hush"}}"#,
         r#"CONNECT {"auth_token":"hush-hush-t"}"#,
         r#"CONNECT {"Auth_Token":"hush-hush-t","jwt":"hush-hush-j"}"#,
         r#"CONNECT {"nkey":"UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK","sig":"hush-hush"}"#,
         r#"CONNECT {"proxy_sig":"hush-hush","user":"a"}"#,
-        r#"CONNECT{"user":"a","pass":"hush-hush"} hush-hush"#,
+        r#"CONNECT{"user":"a","pass":"hush-hush"} x"#,
         r#"connect {"user":"b","pass":"hush-hush-b"}"#,
     ] {
         let mut client = RawClient::connect(server.address()).expect("it accepts");
