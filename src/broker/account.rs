@@ -535,6 +535,7 @@ mod tests {
                 record: record.clone(),
                 state: StreamState { messages: 7, ..StreamState::default() },
                 consumers: Vec::new(),
+                origins: Vec::new(),
             }),
             _ => None,
         };

@@ -26,6 +26,8 @@ pub enum Target {
     Ack(ConsumerId),
     /// `$JS.FC.…` of a consumer: `JetStream::handle_flow`.
     Flow(ConsumerId),
+    /// What an origin of a mirror or source sends, for one attempt: `JetStream::handle_intake`.
+    Intake(StreamId, u32),
 }
 
 /// A message as it reaches JetStream. All fields borrow from the buffer it was read into.

@@ -373,6 +373,24 @@ pub(crate) fn optional<T: FromJson>(
     object(to.get_or_insert_default(), value, path)
 }
 
+/// Sets a list of objects; `null` empties it.
+pub(crate) fn objects<T: FromJson>(
+    to: &mut Vec<T>,
+    value: &Json,
+    path: Path<'_>,
+    go_type: &str,
+) -> Result<bool, String> {
+    each(to, value, path, go_type, object)
+}
+
+/// Reads one value; `None` if there is anything else.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Json> {
+    let mut parser = Parser { bytes, at: 0 };
+    let value = parser.value(0).ok()?;
+    parser.skip_blanks();
+    (parser.at >= bytes.len()).then_some(value)
+}
+
 struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -90,6 +90,9 @@ pub struct JetStream {
     expiries: BTreeSet<(Instant, StreamId)>,
     usage: Usage,
     retention: retention::Settling,
+    intakes: stream::intake::Intakes,
+    /// The clock of the latest call.
+    clock: Instant,
     /// What the store last said of its medium, while it does not work.
     trouble: Option<String>,
 }
@@ -140,6 +143,8 @@ impl JetStream {
             expiries: BTreeSet::new(),
             usage: Usage::default(),
             retention: retention::Settling::default(),
+            intakes: stream::intake::Intakes::default(),
+            clock: Instant::default(),
             trouble: None,
         }
     }
@@ -205,7 +210,7 @@ impl JetStream {
 
     /// Takes a reply of the store.
     pub fn handle_store(&mut self, now: Now, reply: StoreReply, host: &mut impl Host) {
-        self.wall = now.wall;
+        (self.wall, self.clock) = (now.wall, now.instant);
         let token = match reply {
             StoreReply::Recovered { streams, next_stream, last_ts } => {
                 self.recover(now, streams, next_stream, last_ts, host);
@@ -288,6 +293,7 @@ impl JetStream {
                     let update =
                         StreamUpdate { stream: id, state: found.state, removed: Removed::None };
                     self.set_state(now, &update);
+                    self.intakes_recovered(id, &found.origins);
                     let consumers = found.consumers.len();
                     self.consumers_recovered(now, id, found.consumers, host);
                     // One that could not be read may want what the others do not.
@@ -367,12 +373,16 @@ impl JetStream {
             self.store(StoreRequest::Expire { stream: id, now: now.wall }, host);
         }
         self.consumers_timeout(now, host);
+        self.intakes_timeout(now, host);
     }
 
     /// When to call [`Self::handle_timeout`] if nothing else happens first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(due, _)| *due);
-        [expiry, self.consumers_poll_timeout()].into_iter().flatten().min()
+        [expiry, self.consumers_poll_timeout(), self.intakes_poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Ends a turn: hands the messages gathered in it to the store, and works off what the

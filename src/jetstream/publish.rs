@@ -9,6 +9,7 @@
 //!   answered.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,8 +20,8 @@ use crate::jetstream::engine::stored_headers;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError};
 use crate::jetstream::storage::{
-    Chunk, PublishBatch, PublishError, PublishOutcome, Removed, Seq, StoreRequest, StoredMsg,
-    StreamUpdate,
+    Chunk, Origin, PublishBatch, PublishError, PublishOutcome, Removed, Seq, StoreRequest,
+    StoredMsg, StreamUpdate,
 };
 use crate::jetstream::stream::Stream;
 use crate::limits;
@@ -166,6 +167,43 @@ impl JetStream {
         }
     }
 
+    /// Takes a message of an origin, which was changed for the stream already. False if there
+    /// is no room for it now.
+    pub(super) fn ingest_origin(
+        &mut self,
+        stream: StreamId,
+        timestamp: Timestamp,
+        (subject, headers, payload): (&[u8], &[u8], &[u8]),
+        origin: Origin,
+        host: &mut impl Host,
+    ) -> bool {
+        let msg = Inbound { subject, reply: b"", headers, payload };
+        let full = self.is_account_full(stream, &msg);
+        let Some(to) = self.streams.get(&stream) else { return true };
+        let memory = to.memory;
+        let max = if memory { self.options.max_memory } else { self.options.max_storage };
+        let over = max.is_some_and(|max| self.shared.used(memory) > max);
+        let size = subject.len() + headers.len() + payload.len();
+        let gathered = self.ingest.file.data.len() + self.ingest.memory.data.len();
+        if full || over || self.shared.unanswered() + gathered + size > limits::INGEST_BYTES_MAX {
+            return false;
+        }
+        let unwanted = to.extras.as_ref().is_some_and(|extras| extras.interest)
+            && !self.consumers.want(stream, subject);
+        let batch = if memory { &mut self.ingest.memory } else { &mut self.ingest.file };
+        if !batch.push(stream, timestamp, subject, b"", headers, payload) {
+            return false;
+        }
+        if let Some(item) = batch.items.last_mut() {
+            item.unwanted = unwanted;
+            item.origin = Some(Box::new(origin));
+        }
+        if batch.data.len() >= limits::INGEST_BATCH_BYTES {
+            self.emit_ingest(host);
+        }
+        true
+    }
+
     /// Would the message take the account over what it may store? What the store has not
     /// answered counts.
     fn is_account_full(&self, stream: StreamId, msg: &Inbound<'_>) -> bool {
@@ -220,6 +258,7 @@ impl JetStream {
             self.republish_stored(&batch, outcomes, update.stream, host);
         }
         self.acknowledge(&batch, outcomes, host);
+        self.intakes_stored(now, &batch, outcomes, host);
         let mut batch = Some(batch);
         for (index, update) in updates.iter().enumerate() {
             if !self.streams.contains_key(&update.stream) {
@@ -381,7 +420,7 @@ impl JetStream {
     }
 }
 
-fn transformed(transform: &Transform, subject: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
+pub(super) fn transformed(transform: &Transform, subject: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let random = |bound: u32| u32::try_from(rng.below(u64::from(bound.max(1)))).unwrap_or(0);
     transform.apply(subject, random, &mut out).then_some(out)

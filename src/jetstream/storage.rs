@@ -101,6 +101,28 @@ pub struct PublishItem {
     /// No consumer wants it and the stream keeps only what one does: it takes a sequence and
     /// is not stored.
     pub unwanted: bool,
+    /// Another stream that it was taken from.
+    pub origin: Option<Box<Origin>>,
+}
+
+/// Where a message was taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The stream is a mirror: the message keeps its sequence and its time.
+    Mirror {
+        /// Of the message at its origin.
+        seq: Seq,
+    },
+    /// One of several sources.
+    Source {
+        /// Of the message at its origin.
+        seq: Seq,
+        /// Of the message before it; it is refused if that one was. [`Seq::MAX`]: it is the
+        /// first of a stream that was made anew.
+        after: Seq,
+        /// By which the store remembers how far it was taken in.
+        name: Box<str>,
+    },
 }
 
 /// Messages for streams of one account, as they came in during one turn, packed into one
@@ -157,7 +179,9 @@ impl PublishBatch {
         let (subject, reply) = (put(subject), put(reply));
         let (headers, payload) = (put(headers), put(payload));
         let unwanted = false;
-        let item = PublishItem { stream, timestamp, subject, reply, headers, payload, unwanted };
+        let origin = None;
+        let item =
+            PublishItem { stream, timestamp, subject, reply, headers, payload, unwanted, origin };
         self.items.push(item);
         true
     }
@@ -627,6 +651,8 @@ pub struct RecoveredStream {
     pub state: StreamState,
     /// Its consumers.
     pub consumers: Vec<ConsumerRecord>,
+    /// Names of its sources, and how far each was taken in.
+    pub origins: Vec<(Vec<u8>, Seq)>,
 }
 
 /// What the store answers.

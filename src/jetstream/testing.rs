@@ -174,6 +174,9 @@ impl World {
                 Target::Next(consumer) => js.handle_next(now, consumer, msg, host),
                 Target::Ack(consumer) => js.handle_ack(now, consumer, msg, host),
                 Target::Flow(consumer) => js.handle_flow(now, consumer, msg, host),
+                Target::Intake(stream, number) => {
+                    js.handle_intake(now, stream, number, msg, host);
+                }
             }
         }
     }

@@ -28,7 +28,7 @@ use redb::StorageBackend;
 use super::medium::{Counted, Counters, Medium};
 use crate::id::StreamId;
 use crate::jetstream::engine::varint;
-use crate::jetstream::storage::{ConsumerRecord, PublishBatch, StoreRequest, Token};
+use crate::jetstream::storage::{ConsumerRecord, Origin, PublishBatch, StoreRequest, Token};
 use crate::time::Timestamp;
 
 /// Of the file. A small commit takes a page, so some 250 of them share one sync of the
@@ -288,9 +288,11 @@ const PUBLISH: u8 = 1;
 const PUT_CONSUMER: u8 = 2;
 const DELETE_CONSUMER: u8 = 3;
 const EXPIRE: u8 = 4;
-/// As [`PUBLISH`], and whether each is wanted.
+/// As [`PUBLISH`], and what is special about each.
 const PUBLISH_WANTED: u8 = 5;
 const SETTLE: u8 = 6;
+const FROM_MIRROR: u8 = 2;
+const FROM_SOURCE: u8 = 3;
 
 /// Appends requests. False if one of them is of a kind that is rare, or they are too large.
 fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
@@ -304,8 +306,9 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                 if batch.data.len() > ENTRY_BYTES_MAX {
                     return false;
                 }
-                let some_unwanted = batch.items.iter().any(|item| item.unwanted);
-                out.push(if some_unwanted { PUBLISH_WANTED } else { PUBLISH });
+                let some_special =
+                    batch.items.iter().any(|item| item.unwanted || item.origin.is_some());
+                out.push(if some_special { PUBLISH_WANTED } else { PUBLISH });
                 varint::put(out, batch.items.len() as u64);
                 for item in &batch.items {
                     varint::put(out, u64::from(item.stream.0));
@@ -313,8 +316,21 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                     put_bytes(out, batch.bytes(&item.subject));
                     put_bytes(out, batch.bytes(&item.headers));
                     put_bytes(out, batch.bytes(&item.payload));
-                    if some_unwanted {
-                        out.push(u8::from(item.unwanted));
+                    if some_special {
+                        match item.origin.as_deref() {
+                            None => out.push(u8::from(item.unwanted)),
+                            Some(Origin::Mirror { seq }) => {
+                                out.push(FROM_MIRROR);
+                                varint::put(out, *seq);
+                            }
+                            Some(Origin::Source { seq, after, name }) => {
+                                let unwanted = u8::from(item.unwanted);
+                                out.push(FROM_SOURCE + unwanted);
+                                varint::put(out, *seq);
+                                varint::put(out, *after);
+                                put_bytes(out, name.as_bytes());
+                            }
+                        }
                     }
                 }
             }
@@ -370,7 +386,17 @@ fn decode(bytes: &[u8]) -> Option<Vec<StoreRequest>> {
                     if kind == PUBLISH_WANTED
                         && let Some(item) = batch.items.last_mut()
                     {
-                        item.unwanted = from.take(1)? != [0];
+                        let [special] = *from.take(1)? else { return None };
+                        item.unwanted = special == 1 || special == FROM_SOURCE + 1;
+                        item.origin = match special {
+                            0 | 1 => None,
+                            FROM_MIRROR => Some(Box::new(Origin::Mirror { seq: from.number()? })),
+                            FROM_SOURCE.. => {
+                                let (seq, after) = (from.number()?, from.number()?);
+                                let name = from.text()?.into();
+                                Some(Box::new(Origin::Source { seq, after, name }))
+                            }
+                        };
                     }
                 }
                 StoreRequest::Publish(batch)
@@ -474,13 +500,20 @@ mod tests {
         batch.push(StreamId(7), Timestamp(1), b"a", b"", b"", b"x");
         batch.push(StreamId(7), Timestamp(2), b"b", b"", b"", b"");
         batch.items[1].unwanted = true;
+        batch.push(StreamId(7), Timestamp(3), b"c", b"", b"", b"");
+        batch.items[2].origin = Some(Box::new(Origin::Mirror { seq: 9 }));
+        batch.push(StreamId(7), Timestamp(4), b"d", b"", b"", b"");
+        let name = "O".into();
+        batch.items[3].origin = Some(Box::new(Origin::Source { seq: 9, after: 8, name }));
         let settle =
             StoreRequest::Settle { token: Token(1), stream: StreamId(7), seqs: [3, 300].into() };
         let mut bytes = Vec::new();
         assert!(encode(&mut bytes, &[StoreRequest::Publish(batch), settle]));
         assert_eq!(
             data_encoding::HEXLOWER.encode(&bytes),
-            "0502070100000000000000016100017800070200000000000000016200000106070203ac02"
+            "05040701000000000000000161000178000702000000000000000162000001\
+             0703000000000000000163000002090704000000000000000164000003090801\
+             4f06070203ac02"
         );
         let mut again = Vec::new();
         assert!(encode(&mut again, &decode(&bytes).unwrap()));

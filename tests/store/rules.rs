@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sedge::jetstream::engine::MemStore;
 use sedge::jetstream::storage::{
-    ConsumerRecord, PublishOutcome, Purge, Removed, StoreReply, StoreRequest, StreamSettings,
-    StreamUpdate, Token,
+    ConsumerRecord, Origin, PublishOutcome, Purge, Removed, StoreReply, StoreRequest,
+    StreamSettings, StreamUpdate, Token,
 };
 use sedge::store::StoreOptions;
 use sedge::subject::Filter;
@@ -264,4 +264,50 @@ fn counters_add_up() {
         assert_eq!(changed.payload, format!("{{\"val\":\"{total}\"}}").into_bytes());
     }
     assert_eq!(say(&mut store, &text("a", &[])), "10169 message counter increment is missing");
+}
+
+fn from(store: &mut MemStore, seq_at: i64, origin: Origin) -> String {
+    let mut batch = world::batch(&[Text { at: seq_at, ..text("a", &[]) }]);
+    batch.items[0].origin = Some(Box::new(origin));
+    let StoreReply::Published { outcomes, .. } = store.ask(StoreRequest::Publish(batch)) else {
+        panic!()
+    };
+    match &outcomes[0] {
+        PublishOutcome::Stored { seq, .. } => format!("{seq}"),
+        PublishOutcome::Duplicate { .. } => "known".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_mirror_keeps_sequences_and_gaps() {
+    let mut store = store(settings());
+    for (seq, said) in [(3, "3"), (4, "4"), (4, "known"), (2, "known"), (7, "7"), (900, "900")] {
+        assert_eq!(from(&mut store, 1, Origin::Mirror { seq }), said);
+    }
+    let request = StoreRequest::Deleted { token: Token(1), stream: STREAM, limit: 3 };
+    let StoreReply::Deleted { seqs, .. } = store.ask(request) else { panic!() };
+    assert_eq!(seqs.unwrap(), [5, 6, 8]);
+    let (_, update) = expire(&mut store, 2);
+    assert_eq!((update.state.first_seq, update.state.last_seq), (3, 900));
+    assert_eq!(update.state.messages, 4);
+}
+
+#[test]
+fn what_a_source_sent_is_stored_once_and_in_order() {
+    let settings = StreamSettings { max_msgs: Some(2), discard_new: true, ..settings() };
+    let mut store = store(settings.clone());
+    let take = |store: &mut MemStore, seq, after| {
+        from(store, 1, Origin::Source { seq, after, name: "O > >".into() })
+    };
+    assert_eq!(take(&mut store, 5, 0), "1");
+    assert_eq!(take(&mut store, 5, 0), "known");
+    assert_eq!(take(&mut store, 9, 5), "2");
+    assert!(take(&mut store, 10, 9).contains("maximum messages exceeded"));
+    let purge = StoreRequest::Purge { token: Token(1), stream: STREAM, purge: Purge::default() };
+    store.ask(purge);
+    // The one before it was not stored, so this one has to wait.
+    assert!(take(&mut store, 11, 10).contains("a message before it was not stored"));
+    assert_eq!(take(&mut store, 10, 9), "3");
+    assert_eq!(take(&mut store, 11, 10), "4");
 }

@@ -307,6 +307,7 @@ impl World {
             record: self.store.record.clone(),
             state: self.store.state(),
             consumers,
+            origins: Vec::new(),
         };
         let mut world = Self::started(self.store, vec![stream]);
         world.now.wall = self.now.wall + Duration::from_secs(1);
@@ -348,6 +349,9 @@ impl World {
                 Target::Next(id) => self.js.handle_next(now, id, msg, host),
                 Target::Ack(id) => self.js.handle_ack(now, id, msg, host),
                 Target::Flow(id) => self.js.handle_flow(now, id, msg, host),
+                Target::Intake(stream, number) => {
+                    self.js.handle_intake(now, stream, number, msg, host);
+                }
                 Target::DirectGet(_) => {}
             }
         }

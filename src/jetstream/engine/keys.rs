@@ -26,6 +26,7 @@ pub(super) enum Kind {
     Tail = 4,
     Consumer = 5,
     Dues = 6,
+    Origin = 7,
 }
 
 /// Hot: a row of which each stream has one.
@@ -41,17 +42,24 @@ pub(super) fn consumer(stream: StreamId, name: &str) -> Vec<u8> {
     key
 }
 
-/// Hot: the range of all streams.
-pub(super) fn hot_streams() -> ([u8; 1], [u8; 1]) {
-    ([STREAM], [STREAM + 1])
+/// Hot: how far a source was taken in.
+pub(super) fn origin(stream: StreamId, name: &str) -> Vec<u8> {
+    let mut key = hot(stream, Kind::Origin).to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key
 }
 
-/// Hot: the range of a stream's consumers.
-pub(super) fn hot_consumers(stream: StreamId) -> ([u8; 6], [u8; 6]) {
-    let from = hot(stream, Kind::Consumer);
+/// Hot: the range of a stream's consumers, or of its sources.
+pub(super) fn hot_named(stream: StreamId, kind: Kind) -> ([u8; 6], [u8; 6]) {
+    let from = hot(stream, kind);
     let mut to = from;
     to[5] += 1;
     (from, to)
+}
+
+/// Hot: the range of all streams.
+pub(super) fn hot_streams() -> ([u8; 1], [u8; 1]) {
+    ([STREAM], [STREAM + 1])
 }
 
 /// Hot: the range of a whole stream.

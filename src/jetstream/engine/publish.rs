@@ -15,9 +15,10 @@ use super::headers::{Wishes, stored_headers};
 use super::record::IdRow;
 use super::rows::RowsMut;
 use super::work::{Pending, Work, logical_size};
-use super::{counter, headers, ids, read, remove};
+use super::{counter, headers, ids, read, remove, tail};
 use crate::jetstream::storage::{
-    Changed, CounterError, PublishBatch, PublishError, PublishItem, PublishOutcome, Seq, StoreError,
+    Changed, CounterError, Origin, PublishBatch, PublishError, PublishItem, PublishOutcome, Seq,
+    StoreError,
 };
 use crate::limits::STORED_HEADER_BYTES_MAX;
 use crate::subject::{Filter, has_wildcard};
@@ -59,8 +60,128 @@ impl From<StoreError> for Verdict {
     }
 }
 
+/// What a new message pushes out.
+fn after_append(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    seq: Seq,
+    rollup: Option<Rollup>,
+) -> Result<(), StoreError> {
+    match rollup {
+        Some(Rollup::Subject) => remove::rollup_subject(work, rows, subject, seq)?,
+        Some(Rollup::All) => {
+            while work.head.messages > 0 && work.head.first_seq < seq {
+                work.remove_first(rows)?;
+            }
+        }
+        None => {}
+    }
+    if let Some(max) = work.settings.max_msgs_per_subject {
+        while work.subject_numbers(rows, subject)?.0 > max {
+            let Some(first) = work.first_on_subject(rows, subject)? else { break };
+            if !work.remove(rows, first)? {
+                break;
+            }
+        }
+    }
+    remove::enforce_totals(work, rows)
+}
+
+/// Gaps up to this long are kept in the commit; a longer one ends what is pending.
+const GAP_MAX: Seq = 64;
+
+/// Stores a message of a mirror, with the sequence and the time it has at its origin.
+fn mirror<'r>(
+    work: &mut Work<'r>,
+    rows: &mut impl RowsMut,
+    batch: &'r PublishBatch,
+    item: &PublishItem,
+    seq: Seq,
+) -> Result<PublishOutcome, StoreError> {
+    if seq <= work.head.last_seq {
+        return Ok(PublishOutcome::Duplicate { seq });
+    }
+    let (subject, payload) = (batch.bytes(&item.subject), batch.bytes(&item.payload));
+    let headers = batch.bytes(&item.headers);
+    let wishes = Wishes::parse(headers);
+    let timestamp = Timestamp(item.timestamp.0.max(work.head.last_ts));
+    let next = work.head.last_seq.saturating_add(1);
+    if seq.saturating_sub(next) > GAP_MAX {
+        tail::flush(work, rows)?;
+        work.head.last_seq = seq.saturating_sub(1);
+        if work.head.messages == 0 {
+            work.head.first_seq = seq;
+        }
+        work.head_dirty = true;
+    } else {
+        for gap in next..seq {
+            work.skip(gap, timestamp);
+        }
+    }
+    let before = work.subject_numbers(rows, subject)?.1;
+    let (to, headers, payload) = (subject.into(), headers.into(), payload.into());
+    work.append(rows, Pending { seq, timestamp, subject: to, headers, payload, live: true })?;
+    work.head.last_msg_id.clear();
+    if work.settings.allow_ttl
+        && let Some(Ttl::Seconds(seconds)) = wishes.ttl.map(parse_ttl)
+    {
+        work.note_due(timestamp.0.saturating_add(nanoseconds(seconds)), seq);
+    }
+    let rollup = wishes.rollup.filter(|_| work.settings.allow_rollup).and_then(rollup_of);
+    after_append(work, rows, subject, seq, rollup)?;
+    Ok(PublishOutcome::Stored { seq, timestamp, before, changed: None })
+}
+
+fn rollup_of(value: &[u8]) -> Option<Rollup> {
+    if value.eq_ignore_ascii_case(b"sub") {
+        Some(Rollup::Subject)
+    } else if value.eq_ignore_ascii_case(b"all") {
+        Some(Rollup::All)
+    } else {
+        None
+    }
+}
+
+fn nanoseconds(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
+}
+
 /// Checks and stores one item of a batch.
 pub(super) fn publish<'r>(
+    work: &mut Work<'r>,
+    rows: &mut impl RowsMut,
+    batch: &'r PublishBatch,
+    item: &PublishItem,
+) -> Result<PublishOutcome, StoreError> {
+    let (seq, after, name) = match item.origin.as_deref() {
+        None => return publish_one(work, rows, batch, item),
+        Some(Origin::Mirror { seq }) => return mirror(work, rows, batch, item, *seq),
+        Some(Origin::Source { seq, after, name }) => (*seq, *after, name),
+    };
+    if after != Seq::MAX {
+        let known = work.origin(rows, name)?;
+        if seq <= known {
+            return Ok(PublishOutcome::Duplicate { seq: 0 });
+        }
+        if after > known {
+            let text = "a message before it was not stored";
+            let refused = PublishError::StoreFailed(text.into());
+            return Ok(PublishOutcome::Refused(Box::new(refused)));
+        }
+    }
+    let outcome = publish_one(work, rows, batch, item)?;
+    let again = matches!(
+        &outcome,
+        PublishOutcome::Refused(error) if matches!(**error, PublishError::StoreFailed(_))
+    );
+    if !again {
+        work.set_origin(name, seq);
+    }
+    Ok(outcome)
+}
+
+fn publish_one<'r>(
     work: &mut Work<'r>,
     rows: &mut impl RowsMut,
     batch: &'r PublishBatch,
@@ -77,7 +198,8 @@ pub(super) fn publish<'r>(
     let timestamp = Timestamp(item.timestamp.0.max(work.head.last_ts));
     let size = logical_size(work.settings.memory, subject.len(), headers.len(), payload.len());
     let body = headers.len() + payload.len();
-    let sizes = Sizes { stored: size, body, headers: headers.len() };
+    let is_sourced = item.origin.is_some();
+    let sizes = Sizes { stored: size, body, headers: headers.len(), is_sourced };
     let checked = match check(work, rows, subject, &wishes, timestamp, sizes) {
         Ok(mut checked) => {
             if let Err(verdict) =
@@ -115,24 +237,7 @@ pub(super) fn publish<'r>(
         }
         None => work.head.last_msg_id.clear(),
     }
-    match rollup {
-        Some(Rollup::Subject) => remove::rollup_subject(work, rows, subject, seq)?,
-        Some(Rollup::All) => {
-            while work.head.messages > 0 && work.head.first_seq < seq {
-                work.remove_first(rows)?;
-            }
-        }
-        None => {}
-    }
-    if let Some(max) = work.settings.max_msgs_per_subject {
-        while work.subject_numbers(rows, subject)?.0 > max {
-            let Some(first) = work.first_on_subject(rows, subject)? else { break };
-            if !work.remove(rows, first)? {
-                break;
-            }
-        }
-    }
-    remove::enforce_totals(work, rows)?;
+    after_append(work, rows, subject, seq, rollup)?;
     if item.unwanted {
         return Ok(PublishOutcome::Skipped { seq });
     }
@@ -153,6 +258,8 @@ struct Sizes {
     stored: u64,
     body: usize,
     headers: usize,
+    /// Taken from another stream, where it was checked.
+    is_sourced: bool,
 }
 
 /// What is stored instead of what was sent: the total of a counter, a longer time to live.
@@ -200,23 +307,26 @@ fn check(
     timestamp: Timestamp,
     sizes: Sizes,
 ) -> Result<Checked, Verdict> {
-    let Sizes { stored: size, body, headers } = sizes;
+    let Sizes { stored: size, body, headers, is_sourced } = sizes;
     if work.settings.sealed {
         return Err(PublishError::Sealed.into());
     }
     let incr = wishes.incr.filter(|value| !value.is_empty());
     if let Some(incr) = incr {
-        check_increment(work, wishes, incr, body > headers)?;
+        check_increment(work, wishes, incr, body > headers && !is_sourced)?;
     }
     if wishes.expected_stream.is_some_and(|name| name != work.settings.name.as_bytes()) {
         return Err(PublishError::ExpectedStream.into());
     }
-    let ttl = wishes.ttl.map_or(Ttl::None, parse_ttl);
+    let mut ttl = wishes.ttl.map_or(Ttl::None, parse_ttl);
+    if is_sourced && !work.settings.allow_ttl {
+        ttl = Ttl::None;
+    }
     if !work.settings.allow_ttl && matches!(ttl, Ttl::Never | Ttl::Seconds(_)) {
         return Err(PublishError::TtlDisabled.into());
     }
     check_expected_sequences(work, rows, subject, wishes)?;
-    if wishes.stream_source.is_some_and(|value| !value.is_empty()) {
+    if !is_sourced && wishes.stream_source.is_some_and(|value| !value.is_empty()) {
         return Err(PublishError::StreamSource.into());
     }
     if let Some(id) = wishes.msg_id.filter(|id| !id.is_empty())
@@ -231,6 +341,7 @@ fn check(
     }
     let rollup = match wishes.rollup.filter(|value| !value.is_empty()) {
         None => None,
+        Some(_) if is_sourced && !work.settings.allow_rollup => None,
         Some(_) if !work.settings.allow_rollup => {
             return Err(PublishError::Rollup("rollup not permitted".into()).into());
         }

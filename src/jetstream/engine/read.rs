@@ -743,16 +743,35 @@ pub(super) fn recover(rows: &impl Rows) -> Result<StoreReply, StoreError> {
         last_ts = last_ts.max(Timestamp(head.last_ts));
         let state = work::state(&settings, &head, &dues(rows, stream, &settings)?);
         let consumers = consumers(rows, stream)?;
-        streams.push(RecoveredStream { stream, record, state, consumers });
+        let origins = origins(rows, stream)?;
+        streams.push(RecoveredStream { stream, record, state, consumers, origins });
     }
     let after = streams.last().map_or(0, |last| last.stream.0.saturating_add(1));
     let next_stream = meta(rows)?.next_stream.max(after);
     Ok(StoreReply::Recovered { streams, next_stream, last_ts })
 }
 
+fn origins(rows: &impl Rows, stream: StreamId) -> Result<Vec<(Vec<u8>, Seq)>, StoreError> {
+    let mut found = Vec::new();
+    let (from, to) = keys::hot_named(stream, keys::Kind::Origin);
+    rows.scan(Table::Hot, &from, &to, Order::Up, &mut |key, row| {
+        let name = key.get(from.len()..).unwrap_or_default().to_vec();
+        found.push((name, record::decode("origin row", row)?));
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+/// How far a source was taken in; 0 if nothing was.
+pub(super) fn origin(rows: &impl Rows, stream: StreamId, name: &str) -> Result<Seq, StoreError> {
+    let key = keys::origin(stream, name);
+    let row = rows.get(Table::Hot, &key, |row| record::decode("origin row", row))?;
+    row.transpose().map(Option::unwrap_or_default)
+}
+
 fn consumers(rows: &impl Rows, stream: StreamId) -> Result<Vec<ConsumerRecord>, StoreError> {
     let mut found = Vec::new();
-    let (from, to) = keys::hot_consumers(stream);
+    let (from, to) = keys::hot_named(stream, keys::Kind::Consumer);
     rows.scan(Table::Hot, &from, &to, Order::Up, &mut |key, record| {
         let name = key.get(from.len()..).and_then(|name| core::str::from_utf8(name).ok());
         if let Some(name) = name {

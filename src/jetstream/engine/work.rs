@@ -126,6 +126,8 @@ pub(super) struct Work<'r> {
     pub pending_base: Seq,
     pub dues: Dues,
     pub dues_dirty: bool,
+    /// How far sources were taken in, in this commit.
+    origins: BTreeMap<Box<str>, Seq>,
     /// Times of this commit for the index of them.
     new_dues: Vec<(i64, Seq)>,
     /// Message ids seen in this commit.
@@ -182,6 +184,7 @@ impl<'r> Work<'r> {
             dues: Dues::default(),
             dues_dirty: false,
             new_dues: Vec::new(),
+            origins: BTreeMap::new(),
             new_ids: HashMap::with_hasher(hasher.clone()),
             subjects: HashMap::with_hasher(hasher),
             deleted: BTreeMap::new(),
@@ -301,6 +304,28 @@ impl<'r> Work<'r> {
         self.head_dirty = true;
         let (subject, headers, payload) = <(Cow<'_, _>, Cow<'_, _>, Cow<'_, _>)>::default();
         self.push(Pending { seq, timestamp, subject, headers, payload, live: false });
+    }
+
+    /// How far a source was taken in.
+    pub(super) fn origin(&self, rows: &impl Rows, name: &str) -> Result<Seq, StoreError> {
+        match self.origins.get(name) {
+            Some(seq) => Ok(*seq),
+            None => read::origin(rows, self.stream, name),
+        }
+    }
+
+    /// A source was taken in as far as this.
+    pub(super) fn set_origin(&mut self, name: &str, seq: Seq) {
+        self.origins.insert(name.into(), seq);
+    }
+
+    fn write_origins(&mut self, rows: &mut impl RowsMut) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        for (name, seq) in core::mem::take(&mut self.origins) {
+            record::encode(&mut bytes, &seq)?;
+            rows.put(Table::Hot, &keys::origin(self.stream, &name), &bytes)?;
+        }
+        Ok(())
     }
 
     /// Something has to be done with a message at this time.
@@ -755,6 +780,7 @@ impl<'r> Work<'r> {
         self.write_subjects(rows)?;
         super::ids::write(self, rows)?;
         self.write_dues(rows)?;
+        self.write_origins(rows)?;
         let mut must_sync = false;
         match reserve {
             Some(step) if self.head_dirty && self.head.last_seq > self.head.reserved => {

@@ -17,7 +17,8 @@ use data_encoding::BASE64;
 use serde::Serialize;
 
 use super::config::ConfigRequest;
-use super::{Pending, StreamConfig};
+use super::config::StreamSource;
+use super::{Pending, Stream, StreamConfig};
 use crate::id::StreamId;
 use crate::jetstream::host::{Host, Inbound, JsNotice};
 use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
@@ -272,7 +273,7 @@ impl JetStream {
     /// Takes a request on one of `SUBJECTS`.
     pub fn handle_api(&mut self, now: Now, msg: Inbound<'_>, host: &mut impl Host) {
         let Some(rest) = msg.subject.strip_prefix(b"$JS.API.") else { return };
-        self.wall = now.wall;
+        (self.wall, self.clock) = (now.wall, now.instant);
         if self.waiting.len() >= limits::API_WAITING_MAX {
             return;
         }
@@ -397,6 +398,7 @@ impl JetStream {
         config.check_create()?;
         config.normalise(&self.options, request.pedantic)?;
         config.check(&self.options)?;
+        self.check_origins(&mut config)?;
         self.check_account(&config)?;
         config.check_supported()?;
         if let Some(existing) = self.stream_by_name(name) {
@@ -455,6 +457,7 @@ impl JetStream {
         config.normalise(&self.options, request.pedantic)?;
         config.check_mirror_direct()?;
         config.check(&self.options)?;
+        self.check_origins(&mut config)?;
         self.check_account(&config)?;
         if config.name.as_bytes() != name {
             return Err(WRONG_NAME);
@@ -471,6 +474,42 @@ impl JetStream {
         self.check_overlap(Some(stream.id), &config)?;
         config.seal();
         Ok((stream.id, config))
+    }
+
+    /// What the streams here that a stream mirrors or sources from ask of it.
+    fn check_origins(&self, config: &mut StreamConfig) -> Result<(), ApiError> {
+        let local = |source: &StreamSource| match source.external {
+            None => self.stream_by_name(source.name.as_bytes()),
+            Some(_) => None,
+        };
+        let is_smaller = |origin: &Stream| {
+            config.max_msg_size > 0 && origin.config.max_msg_size > config.max_msg_size
+        };
+        if let Some(origin) = config.mirror.as_deref().and_then(local) {
+            if is_smaller(origin) {
+                let text = "stream mirror must have max message size >= source";
+                return Err(ApiError::fixed(10030, 400, text));
+            }
+            config.mirror_direct = origin.config.allow_direct;
+        }
+        if config.sources.iter().filter_map(local).any(is_smaller) {
+            let text = "stream source must have max message size >= target";
+            return Err(ApiError::fixed(10046, 400, text));
+        }
+        // Nothing may come back to where it was.
+        let mut names: Vec<&str> = config.origins().map(|source| &*source.name).collect();
+        let mut seen = alloc::collections::BTreeSet::new();
+        while let Some(name) = names.pop() {
+            if name == config.name {
+                return Err(ApiError::fixed(10052, 500, "detected cycle"));
+            }
+            if seen.insert(name)
+                && let Some(stream) = self.stream_by_name(name.as_bytes())
+            {
+                names.extend(stream.config.origins().map(|source| &*source.name));
+            }
+        }
+        Ok(())
     }
 
     /// What the account asks of a configuration.

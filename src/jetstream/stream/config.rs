@@ -13,6 +13,7 @@
 
 #![expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over so")]
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -100,12 +101,41 @@ pub(crate) struct Republish {
     pub(crate) headers_only: bool,
 }
 
+/// Another stream whose messages come here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct StreamSource {
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "is_unset")]
+    pub(crate) opt_start_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "time_text")]
+    pub(crate) opt_start_time: Option<Timestamp>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) filter_subject: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) subject_transforms: Vec<SubjectTransform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) external: Option<External>,
+    /// Asked for a consumer that exists already.
+    #[serde(skip)]
+    pub(super) consumer: Option<SourceConsumer>,
+}
+
+/// Where the API of another domain or account is, and where its deliveries come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct External {
+    pub(crate) api: String,
+    pub(crate) deliver: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SourceConsumer {
+    name: String,
+    deliver_subject: String,
+}
+
 /// What a client may ask for and this server does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "the wire format has them")]
 pub(crate) struct Unsupported {
-    mirror: bool,
-    sources: bool,
     allow_atomic: bool,
     allow_batched: bool,
     allow_msg_schedules: bool,
@@ -143,6 +173,10 @@ pub(crate) struct StreamConfig {
     pub(crate) duplicate_window: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) placement: Option<Placement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mirror: Option<Box<StreamSource>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sources: Vec<StreamSource>,
     /// Asked for `s2`. Kept and shown; the engine stores plainly.
     #[serde(rename = "compression", serialize_with = "compression_name")]
     pub(crate) compressed: bool,
@@ -195,6 +229,11 @@ fn is_unset(seq: &u64) -> bool {
     *seq == 0
 }
 
+#[expect(clippy::ref_option, reason = "serde hands fields over so")]
+fn time_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.unwrap_or_default().rfc3339())
+}
+
 fn storage_name<S: Serializer>(memory: &bool, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if *memory { "memory" } else { "file" })
 }
@@ -226,6 +265,57 @@ impl FromJson for SubjectTransform {
         match key {
             "src" => json::string(&mut self.src, value, path),
             "dest" => json::string(&mut self.dest, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl FromJson for External {
+    const NAME: &'static str = "ExternalStream";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "api" => json::string(&mut self.api, value, path),
+            "deliver" => json::string(&mut self.deliver, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl FromJson for SourceConsumer {
+    const NAME: &'static str = "StreamConsumerSource";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "name" => json::string(&mut self.name, value, path),
+            "deliver_subject" => json::string(&mut self.deliver_subject, value, path),
+            _ => Ok(false),
+        }
+    }
+}
+
+impl FromJson for StreamSource {
+    const NAME: &'static str = "StreamSource";
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        match key {
+            "name" => json::string(&mut self.name, value, path),
+            "opt_start_seq" => json::uint(&mut self.opt_start_seq, value, path),
+            "opt_start_time" => {
+                let mut time = Timestamp::default();
+                let known = json::time(&mut time, value, path)?;
+                self.opt_start_time = (*value != Json::Null).then_some(time);
+                Ok(known)
+            }
+            "filter_subject" => json::string(&mut self.filter_subject, value, path),
+            "subject_transforms" => json::objects(
+                &mut self.subject_transforms,
+                value,
+                path,
+                "[]server.SubjectTransformConfig",
+            ),
+            "external" => json::optional(&mut self.external, value, path),
+            "consumer" => json::optional(&mut self.consumer, value, path),
             _ => Ok(false),
         }
     }
@@ -271,15 +361,6 @@ fn word<T: Copy>(to: &mut T, value: &Json, words: &[(&str, T)]) -> Result<bool, 
     }
 }
 
-fn present(to: &mut bool, value: &Json) -> bool {
-    *to = match value {
-        Json::Null => false,
-        Json::Array(items) => !items.is_empty(),
-        _ => true,
-    };
-    true
-}
-
 impl FromJson for StreamConfig {
     const NAME: &'static str = "StreamConfigRequest";
 
@@ -317,8 +398,14 @@ impl FromJson for StreamConfig {
             "no_ack" => json::boolean(&mut self.no_ack, value, path),
             "duplicate_window" => json::duration(&mut self.duplicate_window, value, path),
             "placement" => json::optional(&mut self.placement, value, path),
-            "mirror" => Ok(present(&mut extra.mirror, value)),
-            "sources" => Ok(present(&mut extra.sources, value)),
+            "mirror" => {
+                if *value == Json::Null {
+                    self.mirror = None;
+                    return Ok(true);
+                }
+                json::object(&mut **self.mirror.get_or_insert_default(), value, path)
+            }
+            "sources" => json::objects(&mut self.sources, value, path, "[]*server.StreamSource"),
             "compression" => match value {
                 Json::Null => Err("unknown compression algorithm".into()),
                 Json::String(_) => {
@@ -410,10 +497,11 @@ impl StreamConfig {
         if self.num_replicas == 0 {
             self.num_replicas = 1;
         }
-        if self.subjects.is_empty() && !self.unsupported.mirror && !self.unsupported.sources {
+        let own = self.mirror.is_none() && self.sources.is_empty();
+        if self.subjects.is_empty() && own {
             self.subjects = vec![self.name.clone()];
         }
-        if self.duplicate_window == 0 && !self.unsupported.mirror && !self.unsupported.sources {
+        if self.duplicate_window == 0 && own {
             let window = i64::try_from(nanos(options.duplicate_window())).unwrap_or(i64::MAX);
             self.duplicate_window = if self.max_age > 0 && self.max_age < window {
                 if pedantic {
@@ -513,6 +601,8 @@ impl StreamConfig {
             return Err(invalid("preferred server not permitted in placement"));
         }
         self.check_subjects()?;
+        self.check_mirror()?;
+        self.check_sources()?;
         self.check_transforms()?;
         if self.subject_delete_marker_ttl < 0 {
             return Err(invalid("subject delete marker TTL must not be negative"));
@@ -573,6 +663,70 @@ impl StreamConfig {
         }
         if self.retention != Retention::Limits {
             return Err(invalid("counter stream can only use limits retention"));
+        }
+        Ok(())
+    }
+
+    /// The streams it takes from.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &StreamSource> {
+        self.mirror.as_deref().into_iter().chain(&self.sources)
+    }
+
+    fn check_mirror(&self) -> Result<(), ApiError> {
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        for (is_wrong, err_code, text) in [
+            (!is_valid_name(&mirror.name), 10142, "mirrored stream name is invalid"),
+            (!self.subjects.is_empty(), 10034, "stream mirrors can not contain subjects"),
+            (!self.sources.is_empty(), 10031, "stream mirrors can not also contain other sources"),
+            (self.first_seq > 0, 10143, "stream mirrors can not have first sequence configured"),
+            (self.allow_msg_counter, 10173, "stream mirrors can not also calculate counters"),
+            (
+                self.unsupported.allow_atomic,
+                10198,
+                "stream mirrors can not also use atomic publishing",
+            ),
+            (
+                self.unsupported.allow_batched,
+                10209,
+                "stream mirrors can not also use batch publishing",
+            ),
+            (
+                self.unsupported.allow_msg_schedules,
+                10186,
+                "stream mirrors can not also schedule messages",
+            ),
+        ] {
+            if is_wrong {
+                return Err(ApiError::fixed(err_code, 400, text));
+            }
+        }
+        if self.subject_delete_marker_ttl != 0 {
+            return Err(invalid("subject delete markers forbidden on mirrors"));
+        }
+        mirror.check(&ABOUT_MIRROR)
+    }
+
+    fn check_sources(&self) -> Result<(), ApiError> {
+        for (index, source) in self.sources.iter().enumerate() {
+            if !is_valid_name(&source.name) {
+                return Err(ApiError::fixed(10141, 400, "sourced stream name is invalid"));
+            }
+            let before = self.sources.get(..index).unwrap_or_default();
+            let same = |other: &StreamSource| {
+                other.name == source.name
+                    && other.filter_subject == source.filter_subject
+                    && other.subject_transforms == source.subject_transforms
+                    && other.external == source.external
+            };
+            if before.iter().any(same) {
+                let text = "duplicate source configuration detected";
+                return Err(ApiError::fixed(10140, 400, text));
+            }
+            if self.unsupported.allow_msg_schedules {
+                let text = "stream source can not also schedule messages";
+                return Err(ApiError::fixed(10187, 400, text));
+            }
+            source.check(&ABOUT_SOURCE)?;
         }
         Ok(())
     }
@@ -645,8 +799,10 @@ impl StreamConfig {
     pub(crate) fn check_supported(&self) -> Result<(), ApiError> {
         let extra = &self.unsupported;
         for (asked, feature) in [
-            (extra.mirror, "stream mirrors"),
-            (extra.sources, "stream sources"),
+            (
+                self.origins().any(|source| source.consumer.is_some()),
+                "existing consumers of mirrors and sources",
+            ),
             (extra.allow_atomic, "atomic batch publish"),
             (extra.allow_batched, "fast batch publish"),
             (extra.allow_msg_schedules, "message schedules"),
@@ -668,7 +824,7 @@ impl StreamConfig {
 
     /// `mirror_direct` needs a mirror.
     pub(crate) fn check_mirror_direct(&self) -> Result<(), ApiError> {
-        if self.mirror_direct && !self.unsupported.mirror {
+        if self.mirror_direct && self.mirror.is_none() {
             return Err(invalid("stream has no mirror but does have mirror direct"));
         }
         Ok(())
@@ -679,6 +835,10 @@ impl StreamConfig {
         let workqueue = |config: &Self| config.retention == Retention::WorkQueue;
         let cannot =
             |what: &str| Err(invalid(format!("stream configuration update can not {what}")));
+        if new.mirror.is_some() && self.mirror != new.mirror {
+            let text = "stream mirror configuration can not be updated";
+            return Err(ApiError::fixed(10055, 400, text));
+        }
         if self.memory != new.memory {
             return cannot("change storage type");
         }
@@ -799,6 +959,97 @@ pub(crate) fn transform(src: &str, dest: &str) -> Result<Option<Transform>, Tran
     }
     let src = if src.is_empty() { ">" } else { src };
     Transform::new(src, dest, Purpose::Mapping).map(Some)
+}
+
+/// How mistakes of a mirror or a source are told.
+struct About {
+    both: ApiError,
+    transform_source: u16,
+    transform: u16,
+    overlap: ApiError,
+    consumer: ApiError,
+    what: &'static str,
+    /// Of the filter's mistake, behind the name.
+    filter: &'static str,
+}
+
+const ABOUT_MIRROR: About = About {
+    both: ApiError::fixed(
+        10150,
+        400,
+        "mirror with multiple subject transforms cannot also have a single subject filter",
+    ),
+    transform_source: 10151,
+    transform: 10154,
+    overlap: ApiError::fixed(10152, 400, "mirror subject filters can not overlap"),
+    consumer: ApiError::fixed(10213, 400, "stream mirror consumer config is invalid"),
+    what: "mirror",
+    filter: "",
+};
+
+const ABOUT_SOURCE: About = About {
+    both: ApiError::fixed(
+        10144,
+        400,
+        "source with multiple subject transforms cannot also have a single subject filter",
+    ),
+    transform_source: 10145,
+    transform: 10146,
+    overlap: ApiError::fixed(10147, 400, "source filters can not overlap"),
+    consumer: ApiError::fixed(10215, 400, "stream source consumer config is invalid"),
+    what: "source",
+    filter: ":",
+};
+
+impl StreamSource {
+    fn check(&self, about: &About) -> Result<(), ApiError> {
+        let what = about.what;
+        if !self.filter_subject.is_empty() && !self.subject_transforms.is_empty() {
+            return Err(about.both.clone());
+        }
+        if !self.filter_subject.is_empty()
+            && !subject::is_valid_strict(self.filter_subject.as_bytes())
+        {
+            let (filter, colon) = (&self.filter_subject, about.filter);
+            let text = format!("subject filter '{filter}' for the {what}{colon} invalid subject");
+            return Err(ApiError::with(10049, 500, text));
+        }
+        for (index, SubjectTransform { src, dest }) in self.subject_transforms.iter().enumerate() {
+            if !src.is_empty() && !subject::is_valid_strict(src.as_bytes()) {
+                let text = format!("{what} transform source: invalid subject {src}");
+                return Err(ApiError::with(about.transform_source, 400, text));
+            }
+            if !dest.is_empty()
+                && let Err(error) = transform(src, dest)
+            {
+                let text = format!("{what} transform: {error}");
+                return Err(ApiError::with(about.transform, 400, text));
+            }
+            let before = self.subject_transforms.get(..index).unwrap_or_default();
+            if before.iter().any(|of| subject::collides(of.src.as_bytes(), src.as_bytes())) {
+                return Err(about.overlap.clone());
+            }
+        }
+        if let Some(External { api, deliver }) = &self.external {
+            if subject::collides(api.as_bytes(), b"$JS.API")
+                || subject::collides(api.as_bytes(), b"$JS.API.>")
+            {
+                let text =
+                    format!("stream external api prefix {api} must not overlap with $JS.API");
+                return Err(ApiError::with(10021, 400, text));
+            }
+            if subject::has_wildcard(deliver.as_bytes()) {
+                let text =
+                    format!("stream external delivery prefix {deliver} must not contain wildcards");
+                return Err(ApiError::with(10024, 400, text));
+            }
+        }
+        let is_whole = |of: &SourceConsumer| !of.name.is_empty() && !of.deliver_subject.is_empty();
+        if self.consumer.as_ref().is_some_and(|of| !is_whole(of)) {
+            return Err(about.consumer.clone());
+        }
+        Ok(())
+    }
 }
 
 fn pedantry(text: &str) -> ApiError {
@@ -996,11 +1247,6 @@ mod tests {
                 "\"pedantic\":true,\"max_age\":1000000000",
                 10157,
                 "pedantic mode: duplicate window cannot be bigger than max age",
-            ),
-            (
-                "\"sources\":[{\"name\":\"X\"}]",
-                10052,
-                "stream sources not supported by this server",
             ),
             (
                 "\"retention\":\"Limits\"",

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use super::{Pending as StreamPending, Stream, StreamConfig};
+use super::{Pending as StreamPending, Stream, StreamConfig, intake};
 use crate::id::StreamId;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
@@ -55,6 +55,10 @@ pub(super) struct StreamInfo {
     pub(super) domain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<Cluster>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<intake::Shown>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<intake::Shown>,
     ts: String,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(super) did_create: bool,
@@ -246,6 +250,7 @@ impl JetStream {
     fn bare_info(&self, now: Now, stream: &Stream) -> StreamInfo {
         let state = &stream.state;
         let span = (state.last_seq.saturating_add(1)).saturating_sub(state.first_seq);
+        let (mirror, sources) = self.shown_intakes(now, stream.id);
         let gaps = if state.messages == 0 { 0 } else { span.saturating_sub(state.messages) };
         StreamInfo {
             config: stream.config.clone(),
@@ -265,6 +270,8 @@ impl JetStream {
             },
             domain: self.options.domain.clone(),
             cluster: None,
+            mirror,
+            sources,
             ts: now.wall.rfc3339(),
             did_create: false,
         }

@@ -10,6 +10,7 @@ pub(crate) mod api;
 pub(crate) mod config;
 pub(crate) mod direct;
 pub(crate) mod info;
+pub(crate) mod intake;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -165,6 +166,20 @@ impl JetStream {
         for added in new.subjects.iter().filter(|subject| !old.subjects.contains(subject)) {
             host.subscribe(added.as_bytes(), Target::Stream(id));
         }
+        // A mirror answers for an origin that is not here, where it answers itself.
+        let direct_of = |config: &StreamConfig| {
+            let mirror = config.mirror.as_ref().filter(|_| config.mirror_direct)?;
+            (!self.names.contains_key(&mirror.name)).then(|| mirror.name.clone())
+        };
+        let (gone, added) = (direct_of(&old), direct_of(new));
+        if gone != added {
+            for subject in gone.iter().flat_map(|name| direct_subjects(name)) {
+                host.unsubscribe(&subject, Target::DirectGet(id));
+            }
+            for subject in added.iter().flat_map(|name| direct_subjects(name)) {
+                host.subscribe(&subject, Target::DirectGet(id));
+            }
+        }
         if old.allow_direct != new.allow_direct {
             for subject in direct_subjects(&stream.name) {
                 if new.allow_direct {
@@ -174,6 +189,7 @@ impl JetStream {
                 }
             }
         }
+        self.configure_intakes(id, host);
     }
 
     /// Takes a stream out of the tables and out of interest.

@@ -892,6 +892,7 @@ fn streams_come_back_after_a_restart() {
         record: record.into(),
         state: state.clone(),
         consumers: Vec::new(),
+        origins: Vec::new(),
     };
     let reply = StoreReply::Recovered {
         streams: Vec::from([
