@@ -64,6 +64,8 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     fn top(&mut self, map: &Map) -> Config {
         let mut config = Config::default();
+        // Zero, or none at all, is what TLS needs and a second, or the default.
+        let default_auth_timeout = std::mem::take(&mut config.auth_timeout);
         let mut declared = Declared::default();
         let mut unlimited_payload = false;
         let mut nested_store_dir = false;
@@ -253,6 +255,11 @@ impl Reader<'_> {
             }
         }
         config.trace |= config.trace_verbose | config.trace_headers;
+        if config.auth_timeout.is_zero() {
+            let tls = config.tls.as_ref();
+            let behind_tls = |timeout: Duration| timeout.saturating_add(Duration::from_secs(1));
+            config.auth_timeout = tls.map_or(default_auth_timeout, |tls| behind_tls(tls.timeout));
+        }
         if let Some(directory) = &config.store_dir
             && let Some(jetstream) = &mut config.jetstream
         {
