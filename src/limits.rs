@@ -209,6 +209,13 @@ pub const API_LIST_PAGE: usize = 256;
 pub const DIRECT_SUBJECTS_MAX: usize = 1024;
 /// Bytes of messages in one batched direct get that names no `max_bytes`.
 pub const DIRECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// One message, or one consumer's state, in a backup that is restored; a larger one makes the
+/// restore fail. As nats-server's largest record with its headers.
+pub const RESTORE_ENTRY_BYTES_MAX: usize = 33 * 1024 * 1024;
+/// Backups and restores under way in one account; more are refused.
+pub const BACKUPS_MAX: usize = 8;
+/// Bytes of a restore that the store has not taken yet; one that sends more is ended.
+pub const RESTORE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Interior deleted sequences in one stream info with `deleted_details`.
 pub const API_DELETED_MAX: u32 = 1_000_000;
 /// Subjects in one page of a stream info with `subjects_filter`.

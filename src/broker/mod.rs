@@ -631,6 +631,8 @@ impl Broker {
             Target::Ack(consumer) => js.handle_ack(now, consumer, msg, host),
             Target::Flow(consumer) => js.handle_flow(now, consumer, msg, host),
             Target::Intake(stream, number) => js.handle_intake(now, stream, number, msg, host),
+            Target::Snapshot(id) => js.handle_snapshot_ack(now, id, msg, host),
+            Target::Restore(id) => js.handle_restore(now, id, msg, host),
         }
     }
 

@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::JetStream;
 use crate::jetstream::host::Host;
 use crate::jetstream::json;
+use crate::jetstream::stream::info::State;
+use crate::time::Timestamp;
 
 /// Where the audit of the API goes.
 pub(super) const API: &[u8] = b"$JS.EVENT.ADVISORY.API";
@@ -32,13 +34,37 @@ struct Audit<'a> {
 
 #[derive(Serialize)]
 struct StreamAction<'a> {
-    r#type: &'static str,
+    r#type: String,
     id: String,
     timestamp: String,
     stream: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     action: &'static str,
+    /// Of a backup: the stream as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
+    /// Of one that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
+}
+
+/// What is told about a stream.
+#[derive(Default)]
+pub(super) struct News {
+    /// What was done to it.
+    pub(super) action: &'static str,
+    /// As it is.
+    pub(super) state: Option<State>,
+    /// Of what has just ended.
+    pub(super) start: Option<Timestamp>,
+    /// How much that was.
+    pub(super) bytes: Option<u64>,
 }
 
 impl JetStream {
@@ -72,16 +98,33 @@ impl JetStream {
         action: &'static str,
         host: &mut impl Host,
     ) {
+        let news = News { action, ..News::default() };
+        self.stream_news(stream, event, "stream_action", news, host);
+    }
+
+    /// Tells of something that happened to a stream.
+    pub(super) fn stream_news(
+        &mut self,
+        stream: &str,
+        event: &str,
+        kind: &str,
+        news: News,
+        host: &mut impl Host,
+    ) {
         let subject = alloc::format!("$JS.EVENT.ADVISORY.STREAM.{event}.{stream}").into_bytes();
         if !host.has_interest(&subject) {
             return;
         }
         let advisory = json::encode(&StreamAction {
-            r#type: "io.nats.jetstream.advisory.v1.stream_action",
+            r#type: alloc::format!("io.nats.jetstream.advisory.v1.{kind}"),
             id: self.rng.token(22),
             timestamp: self.wall.rfc3339(),
             stream,
-            action,
+            action: news.action,
+            state: news.state,
+            start: news.start.map(Timestamp::rfc3339),
+            end: news.start.map(|_| self.wall.rfc3339()),
+            bytes: news.bytes,
             domain: self.options.domain.as_deref(),
         });
         host.deliver(&subject, &subject, b"", b"", &advisory);

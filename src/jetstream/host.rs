@@ -28,6 +28,10 @@ pub enum Target {
     Flow(ConsumerId),
     /// What an origin of a mirror or source sends, for one attempt: `JetStream::handle_intake`.
     Intake(StreamId, u32),
+    /// `$JS.SNAPSHOT.ACK.…` of a backup: `JetStream::handle_snapshot_ack`.
+    Snapshot(u32),
+    /// `$JS.SNAPSHOT.RESTORE.…`: `JetStream::handle_restore`.
+    Restore(u32),
 }
 
 /// A message as it reaches JetStream. All fields borrow from the buffer it was read into.

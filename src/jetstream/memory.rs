@@ -40,6 +40,7 @@ impl Memory {
             | StoreRequest::DeleteMsg { stream, .. }
             | StoreRequest::Settle { stream, .. }
             | StoreRequest::Expire { stream, .. }
+            | StoreRequest::Restore { stream, .. }
             | StoreRequest::PutConsumer { stream, .. }
             | StoreRequest::DeleteConsumer { stream, .. }
             | StoreRequest::Read { stream, .. }

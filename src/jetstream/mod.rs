@@ -19,6 +19,7 @@
 //! nats-server 2.15.1 where they are silent.
 
 mod advisory;
+mod backup;
 pub mod consumer;
 pub(crate) mod disabled;
 pub mod engine;
@@ -62,6 +63,8 @@ enum Waiting {
     Stream(stream::Pending),
     /// A consumer's request.
     Consumer(consumer::Pending),
+    /// Of a backup.
+    Backup(backup::Pending),
 }
 
 /// See the module.
@@ -86,6 +89,7 @@ pub struct JetStream {
     api: json::ApiCounts,
     ingest: publish::Ingest,
     memory: memory::Memory,
+    backups: backup::Backups,
     /// When to look for old messages.
     expiries: BTreeSet<(Instant, StreamId)>,
     usage: Usage,
@@ -140,6 +144,7 @@ impl JetStream {
             api: json::ApiCounts::default(),
             ingest: publish::Ingest::default(),
             memory: memory::Memory::default(),
+            backups: backup::Backups::default(),
             expiries: BTreeSet::new(),
             usage: Usage::default(),
             retention: retention::Settling::default(),
@@ -175,6 +180,12 @@ impl JetStream {
         let token = Token::new(self.account, self.next_token);
         self.waiting.insert(token, waiting);
         token
+    }
+
+    /// A token for a request whose reply concerns nobody.
+    fn unwatched_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token::new(self.account, self.next_token)
     }
 
     /// Emits a request to the store that holds its stream: the file's, or ours in memory.
@@ -261,6 +272,7 @@ impl JetStream {
         match self.waiting.remove(&token) {
             Some(Waiting::Stream(pending)) => self.stream_reply(now, pending, reply, host),
             Some(Waiting::Consumer(pending)) => self.consumers_reply(now, pending, reply, host),
+            Some(Waiting::Backup(pending)) => self.backup_reply(now, pending, reply, host),
             None => {}
         }
     }
@@ -280,6 +292,11 @@ impl JetStream {
         self.earliest = last_ts;
         for found in streams {
             let id = found.stream;
+            if found.record.is_empty() {
+                // Of a restore that did not come to its end.
+                self.forget_unfinished(id, host);
+                continue;
+            }
             match StreamConfig::from_record(&found.record) {
                 Ok((config, ..)) if self.names.contains_key(&config.name) => {
                     let name = config.name;
@@ -374,12 +391,14 @@ impl JetStream {
         }
         self.consumers_timeout(now, host);
         self.intakes_timeout(now, host);
+        self.backups_timeout(now, host);
     }
 
     /// When to call [`Self::handle_timeout`] if nothing else happens first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(due, _)| *due);
-        [expiry, self.consumers_poll_timeout(), self.intakes_poll_timeout()]
+        let backups = self.backups.next_due();
+        [expiry, self.consumers_poll_timeout(), self.intakes_poll_timeout(), backups]
             .into_iter()
             .flatten()
             .min()

@@ -541,6 +541,18 @@ pub enum StoreRequest {
         /// The wall clock.
         now: Timestamp,
     },
+    /// Appends messages as they were in another stream, without checks: their sequences and
+    /// times rise, and what is skipped counts as removed. Answered by [`StoreReply::Done`].
+    Restore {
+        /// Returned.
+        token: Token,
+        /// Which stream.
+        stream: StreamId,
+        /// What to append.
+        chunk: Arc<Chunk>,
+        /// The last sequence afterwards, at least.
+        last: Seq,
+    },
     /// Writes a consumer's record, new or not. With a token, answered by
     /// [`StoreReply::Done`] once durable; without, it rides along with the next commit and
     /// gets no reply.

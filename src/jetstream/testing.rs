@@ -177,6 +177,8 @@ impl World {
                 Target::Intake(stream, number) => {
                     js.handle_intake(now, stream, number, msg, host);
                 }
+                Target::Snapshot(id) => js.handle_snapshot_ack(now, id, msg, host),
+                Target::Restore(id) => js.handle_restore(now, id, msg, host),
             }
         }
     }

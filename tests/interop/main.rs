@@ -25,6 +25,8 @@ mod server;
 #[path = "../behaviour/certificates.rs"]
 #[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
 mod certificates;
+
+mod backup;
 mod clients;
 mod diff;
 mod normal;
@@ -207,6 +209,7 @@ fn tests() -> Vec<Test> {
             run: Box::new(move || compare(&path)),
         })
         .collect();
+    tests.extend(backup::tests());
     tests.extend(clients::tests());
     tests
 }

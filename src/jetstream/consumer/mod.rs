@@ -17,6 +17,7 @@
 //! | `saving`, `record` | when and how state becomes durable |
 //! | `sourcing` | what a hub's mirrors and sources need beyond that |
 //! | `life` | timers, inactivity, removal, changes of the stream |
+//! | `carry` | what a backup has of a consumer |
 //! | `advisory` | events for whoever listens |
 //!
 //! # Invariants
@@ -27,6 +28,7 @@
 
 mod ack;
 mod advisory;
+mod carry;
 pub(crate) mod config;
 mod create;
 mod cursor;

@@ -352,6 +352,8 @@ impl World {
                 Target::Intake(stream, number) => {
                     self.js.handle_intake(now, stream, number, msg, host);
                 }
+                Target::Snapshot(id) => self.js.handle_snapshot_ack(now, id, msg, host),
+                Target::Restore(id) => self.js.handle_restore(now, id, msg, host),
                 Target::DirectGet(_) => {}
             }
         }

@@ -23,6 +23,7 @@ mod publish;
 mod read;
 mod record;
 mod remove;
+mod restore;
 pub mod rows;
 mod tail;
 pub(crate) mod varint;
@@ -204,6 +205,7 @@ fn refuse_one(request: StoreRequest, error: &StoreError) -> Option<StoreReply> {
         | StoreRequest::DeleteStream { token, .. }
         | StoreRequest::DeleteMsg { token, .. }
         | StoreRequest::Settle { token, .. }
+        | StoreRequest::Restore { token, .. }
         | StoreRequest::PutConsumer { token: Some(token), .. } => done(token),
         StoreRequest::Publish(batch) => {
             let refused = PublishError::StoreFailed(error.text.clone());
@@ -369,6 +371,14 @@ impl<'r, 'w> Commit<'r, '_, 'w> {
                 })?;
                 Some(done(*token, update.is_some(), Ok(()), update))
             }
+            StoreRequest::Restore { token, stream, chunk, last } => {
+                let (token, stream) = (*token, *stream);
+                let update = self.with(stream, |work, rows| {
+                    restore::append(work, rows, chunk, *last)?;
+                    Ok(work.update())
+                })?;
+                Some(done(token, update.is_some(), Ok(()), update))
+            }
             StoreRequest::PutConsumer { token, stream, consumer } => {
                 let found = self.work(*stream)?.is_some();
                 if found {
@@ -483,6 +493,7 @@ fn stream_of(request: &StoreRequest) -> Option<StreamId> {
         | StoreRequest::DeleteMsg { stream, .. }
         | StoreRequest::Settle { stream, .. }
         | StoreRequest::Expire { stream, .. }
+        | StoreRequest::Restore { stream, .. }
         | StoreRequest::PutConsumer { stream, .. }
         | StoreRequest::DeleteConsumer { stream, .. }
         | StoreRequest::Read { stream, .. }

@@ -497,6 +497,16 @@ enum Ttl {
     Bad,
 }
 
+/// How long a stored message with these headers stays, in nanoseconds; `None`: as others do.
+pub(super) fn ttl_of(headers: &[u8]) -> Option<i64> {
+    match parse_ttl(Wishes::parse(headers).ttl?) {
+        Ttl::Seconds(seconds) => {
+            Some(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000))
+        }
+        Ttl::None | Ttl::Never | Ttl::Bad => None,
+    }
+}
+
 /// `never`, whole seconds from 1 up, or a Go duration of at least a second.
 fn parse_ttl(value: &[u8]) -> Ttl {
     if value.is_empty() {

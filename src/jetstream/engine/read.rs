@@ -872,6 +872,7 @@ pub fn answer(rows: &impl Rows, request: &StoreRequest) -> Option<StoreReply> {
         | StoreRequest::DeleteMsg { .. }
         | StoreRequest::Settle { .. }
         | StoreRequest::Expire { .. }
+        | StoreRequest::Restore { .. }
         | StoreRequest::PutConsumer { .. }
         | StoreRequest::DeleteConsumer { .. } => return None,
     })

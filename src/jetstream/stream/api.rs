@@ -71,12 +71,6 @@ struct Success {
     success: bool,
 }
 
-/// `"deliver_subject"` is there on errors too.
-#[derive(Serialize)]
-struct RestoreBody {
-    deliver_subject: &'static str,
-}
-
 #[derive(Serialize)]
 struct MsgGetBody {
     message: Message,
@@ -294,23 +288,8 @@ impl JetStream {
             [b"STREAM", b"PURGE", name] => self.stream_purge(name, &msg, host),
             [b"STREAM", b"MSG", b"GET", name] => self.msg_get(name, &msg, host),
             [b"STREAM", b"MSG", b"DELETE", name] => self.msg_delete(name, &msg, host),
-            [b"STREAM", b"SNAPSHOT", _] => {
-                let error = if json::is_empty_request(msg.payload) {
-                    ApiError::BAD_REQUEST
-                } else {
-                    ApiError::fixed(10064, 500, "snapshot failed: not supported")
-                };
-                self.refuse(&msg, "stream_snapshot_response", &error, &Empty {}, host);
-            }
-            [b"STREAM", b"RESTORE", _] => {
-                let error = if json::is_empty_request(msg.payload) {
-                    ApiError::BAD_REQUEST
-                } else {
-                    ApiError::fixed(10062, 500, "restore failed: not supported")
-                };
-                let body = RestoreBody { deliver_subject: "" };
-                self.refuse(&msg, "stream_restore_response", &error, &body, host);
-            }
+            [b"STREAM", b"SNAPSHOT", name] => self.stream_snapshot(now, name, &msg, host),
+            [b"STREAM", b"RESTORE", name] => self.stream_restore(now, name, &msg, host),
             [b"STREAM", b"LEADER", b"STEPDOWN", _] => {
                 self.needs_cluster(&msg, "stream_leader_stepdown_response", host);
             }
@@ -411,14 +390,19 @@ impl JetStream {
                 "stream name already in use with a different configuration",
             ));
         }
+        self.check_added(&config)?;
+        Ok((config, None))
+    }
+
+    /// What else a new stream has to respect.
+    pub(in crate::jetstream) fn check_added(&self, config: &StreamConfig) -> Result<(), ApiError> {
         let account = self.options.account_limits.max_streams.map(|max| max as usize);
         let full = account.is_some_and(|max| self.streams.len() >= max);
         if full || self.shared.streams() >= limits::STREAMS_MAX {
             return Err(ApiError::fixed(10027, 400, "maximum number of streams reached"));
         }
-        self.check_reservation(&config, 0)?;
-        self.check_overlap(None, &config)?;
-        Ok((config, None))
+        self.check_reservation(config, 0)?;
+        self.check_overlap(None, config)
     }
 
     fn stream_update(&mut self, now: Now, name: &[u8], msg: &Inbound<'_>, host: &mut impl Host) {

@@ -47,12 +47,12 @@ impl Paging {
 
 /// `StreamInfo`, members in the order of nats-server.
 #[derive(Serialize)]
-pub(super) struct StreamInfo {
+pub(crate) struct StreamInfo {
     config: StreamConfig,
     created: String,
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) domain: Option<String>,
+    pub(crate) domain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<Cluster>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,8 +69,9 @@ struct Cluster {
     leader: String,
 }
 
+/// The `state` of a stream.
 #[derive(Serialize)]
-struct State {
+pub(crate) struct State {
     messages: u64,
     bytes: u64,
     first_seq: Seq,
@@ -85,7 +86,7 @@ struct State {
     num_deleted: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<Seq>,
-    consumer_count: usize,
+    pub(crate) consumer_count: usize,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -240,34 +241,39 @@ pub(crate) struct Pending {
 
 impl JetStream {
     /// A stream as every endpoint but a list shows it.
-    pub(super) fn shown_stream(&self, now: Now, id: StreamId) -> Option<(String, StreamInfo)> {
+    pub(crate) fn shown_stream(&self, now: Now, id: StreamId) -> Option<(String, StreamInfo)> {
         let stream = self.streams.get(&id)?;
         let mut info = self.bare_info(now, stream);
         info.config = info.config.shown(&self.options);
         Some((stream.name.clone(), info))
     }
 
-    fn bare_info(&self, now: Now, stream: &Stream) -> StreamInfo {
+    /// The numbers of a stream as the API shows them.
+    pub(crate) fn shown_state(&self, stream: &Stream) -> State {
         let state = &stream.state;
         let span = (state.last_seq.saturating_add(1)).saturating_sub(state.first_seq);
         let (mirror, sources) = self.shown_intakes(now, stream.id);
         let gaps = if state.messages == 0 { 0 } else { span.saturating_sub(state.messages) };
+        State {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: state.first_seq,
+            first_ts: state.first_ts.rfc3339(),
+            last_seq: state.last_seq,
+            last_ts: state.last_ts.rfc3339(),
+            num_subjects: state.num_subjects,
+            subjects: BTreeMap::new(),
+            num_deleted: gaps,
+            deleted: Vec::new(),
+            consumer_count: self.consumer_count(stream.id),
+        }
+    }
+
+    fn bare_info(&self, now: Now, stream: &Stream) -> StreamInfo {
         StreamInfo {
             config: stream.config.clone(),
             created: stream.created.rfc3339(),
-            state: State {
-                messages: state.messages,
-                bytes: state.bytes,
-                first_seq: state.first_seq,
-                first_ts: state.first_ts.rfc3339(),
-                last_seq: state.last_seq,
-                last_ts: state.last_ts.rfc3339(),
-                num_subjects: state.num_subjects,
-                subjects: BTreeMap::new(),
-                num_deleted: gaps,
-                deleted: Vec::new(),
-                consumer_count: self.consumer_count(stream.id),
-            },
+            state: self.shown_state(stream),
             domain: self.options.domain.clone(),
             cluster: None,
             mirror,
