@@ -210,7 +210,7 @@ fn neutralise(value: &mut Value) {
                     "nonce" => "<nonce>",
                     "xkey" => "<xkey>",
                     "rtt" | "pause_remaining" | "active" => "<duration>",
-                    "pinned_client_id" => "<r>",
+                    "pinned_client_id" | "pinned_id" => "<r>",
                     _ => {
                         neutralise(value);
                         continue;

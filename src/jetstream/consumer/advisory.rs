@@ -51,6 +51,16 @@ enum Details<'a> {
         #[serde(serialize_with = "write_time")]
         pause_until: Timestamp,
     },
+    Pinned {
+        account: &'a str,
+        group: &'a str,
+        pinned_id: &'a str,
+    },
+    Unpinned {
+        account: &'a str,
+        group: &'a str,
+        reason: &'a str,
+    },
     MaxDeliver {
         stream_seq: Seq,
         deliveries: u32,
@@ -122,6 +132,36 @@ impl JetStream {
         };
         let prefix = "$JS.EVENT.ADVISORY.CONSUMER.PAUSE";
         self.advise(now, id, prefix, "advisory.v1.consumer_pause", details, host);
+    }
+
+    /// Who is pinned.
+    pub(super) fn advise_pinned(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
+        let Some(consumer) = self.consumers.get(id) else { return };
+        let (Some(pin), Some(group)) = (&consumer.pin, consumer.config.priority_groups.first())
+        else {
+            return;
+        };
+        let (pinned_id, group) = (pin.id.clone(), group.clone());
+        let account = self.options.account.clone();
+        let details = Details::Pinned { account: &account, group: &group, pinned_id: &pinned_id };
+        let prefix = "$JS.EVENT.ADVISORY.CONSUMER.PINNED";
+        self.advise(now, id, prefix, "advisory.v1.consumer_group_pinned", details, host);
+    }
+
+    /// Nobody is pinned any more.
+    pub(super) fn advise_unpinned(
+        &mut self,
+        now: Now,
+        id: ConsumerId,
+        reason: &str,
+        host: &mut impl Host,
+    ) {
+        let group = self.consumers.get(id).and_then(|c| c.config.priority_groups.first());
+        let group = group.cloned().unwrap_or_default();
+        let account = self.options.account.clone();
+        let details = Details::Unpinned { account: &account, group: &group, reason };
+        let prefix = "$JS.EVENT.ADVISORY.CONSUMER.UNPINNED";
+        self.advise(now, id, prefix, "advisory.v1.consumer_group_unpinned", details, host);
     }
 
     /// A message was refused, or is not delivered any more.

@@ -241,7 +241,8 @@ impl FromJson for ConsumerConfig {
                 "pinned_client" => Some(PriorityPolicy::PinnedClient),
                 "prioritized" => Some(PriorityPolicy::Prioritized),
                 _ => None,
-            }),
+            })
+            .map_err(|_| format!("unknown priority policy: {}", value.text())),
             "priority_timeout" => json::duration(&mut self.priority_timeout, value, path),
             _ => Ok(false),
         }
@@ -804,8 +805,7 @@ impl ConsumerConfig {
                 );
             }
         }
-        // Differs from nats-server, which has them: better refused than ignored.
-        Err(ApiError::fixed(10052, 500, "priority groups not supported by this server"))
+        Ok(())
     }
 
     /// May `self` become `new`? Both are checked and have their defaults.
@@ -992,11 +992,11 @@ mod tests {
             (
                 ConsumerConfig {
                     priority_policy: PriorityPolicy::Overflow,
-                    priority_groups: vec!["g".into()],
+                    priority_groups: vec!["no good".into()],
                     ..base()
                 },
-                10052,
-                "priority groups not supported by this server",
+                10162,
+                "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters",
             ),
             (
                 ConsumerConfig { sample_freq: "x%".into(), ..base() },

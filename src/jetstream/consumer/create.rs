@@ -323,6 +323,7 @@ impl JetStream {
             cursor: Cursor::default(),
             count: Count::default(),
             waiting: pull::Waiting::default(),
+            pin: None,
             push,
             gate: Gate::new(stream.state.last_seq, now),
             saving: Saving::default(),

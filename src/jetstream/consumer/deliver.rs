@@ -12,8 +12,9 @@
 use alloc::vec::Vec;
 
 use super::ack::Settled;
-use super::config::{AckPolicy, ReplayPolicy};
+use super::config::{AckPolicy, PriorityPolicy, ReplayPolicy};
 use super::cursor::{Found, Held, Want};
+use super::priority::{Choice, Stock};
 use super::pull::Speaker;
 use super::{Consumer, Pending, Ticket};
 use crate::id::{ConsumerId, Rng};
@@ -105,6 +106,8 @@ struct Surroundings<'a, H> {
 struct Outcome {
     want: Option<Want>,
     blocked: bool,
+    /// Somebody was pinned: to be told before the message, so the loop has to run again.
+    pinned: bool,
     events: Vec<Event>,
 }
 
@@ -195,11 +198,21 @@ impl Consumer {
                 }
             };
             let Some((chunk, msg)) = held.parts() else { break };
+            let has_groups = self.config.priority_policy != PriorityPolicy::None;
+            if has_groups && !self.choose_receiver(&mut outcome, around) {
+                break;
+            }
+            let pin = (self.config.priority_policy == PriorityPolicy::PinnedClient)
+                .then(|| self.pin.as_ref().map_or("", |pin| pin.id.as_str()));
             let subject = chunk.bytes(&msg.subject);
             let (mut headers, mut payload) = (chunk.bytes(&msg.headers), chunk.bytes(&msg.payload));
-            if self.config.headers_only {
-                write_size_header(around.scratch, headers, payload.len());
+            let mut headers_len = headers.len();
+            if self.config.headers_only || pin.is_some() {
+                let left_out = self.config.headers_only.then_some(payload.len());
+                headers_len = write_headers(around.scratch, headers, left_out, pin);
                 headers = around.scratch;
+            }
+            if self.config.headers_only {
                 payload = b"";
             }
             let deliveries = if again { self.progress.deliveries(msg.seq) + 1 } else { 1 };
@@ -216,7 +229,7 @@ impl Consumer {
             push_number(ack, u64::try_from(msg.timestamp.0).unwrap_or(0));
             ack.push(b'.');
             push_number(ack, left);
-            let size = subject.len() + ack.len() + headers.len() + payload.len();
+            let size = subject.len() + ack.len() + headers_len + payload.len();
             if !again && self.is_too_early(around.stream, msg.seq, msg.timestamp, size, now) {
                 break;
             }
@@ -224,6 +237,8 @@ impl Consumer {
                 Some(_) => self.config.deliver_subject.as_bytes(),
                 None => match self.waiting.front() {
                     Some(request) if request.bytes_left.is_some_and(|left| left < size as u64) => {
+                        // Who gets no message has no pin.
+                        self.pin = self.pin.take().filter(|pin| pin.used);
                         let mut to = Speaker { host: around.host, scratch: around.scratch };
                         self.waiting.too_large(&mut to);
                         continue;
@@ -253,6 +268,9 @@ impl Consumer {
             } else {
                 let mut to = Speaker { host: around.host, scratch: around.scratch };
                 self.waiting.served(now, size as u64, &mut to);
+                if let Some(pin) = &mut self.pin {
+                    pin.used = true;
+                }
             }
         }
         if changed || !outcome.events.is_empty() {
@@ -266,6 +284,30 @@ impl Consumer {
             outcome.want = self.cursor.want_ahead(&around.stream.state, &around.stream.tail);
         }
         outcome
+    }
+
+    /// Brings the one to the front who may have the message at hand; false if there is none.
+    fn choose_receiver<H: Host>(
+        &mut self,
+        outcome: &mut Outcome,
+        around: &mut Surroundings<'_, H>,
+    ) -> bool {
+        let pin = self.pin.as_ref().map(|pin| pin.id.as_str());
+        let stock =
+            Stock { pending: self.count.pending, ack_pending: self.progress.pending.len() as u64 };
+        let mut to = Speaker { host: &mut *around.host, scratch: &mut *around.scratch };
+        match self.waiting.choose(self.config.priority_policy, pin, stock, &mut to) {
+            Choice::Front => true,
+            Choice::Pin => {
+                self.pin_front(around.now, around.rng);
+                outcome.pinned = true;
+                false
+            }
+            Choice::Nobody => {
+                self.waiting.end_of_data(&mut to);
+                false
+            }
+        }
     }
 
     fn delivered(&mut self, seq: Seq, again: bool, deliveries: u32, now: Now) {
@@ -338,21 +380,46 @@ impl Consumer {
     }
 }
 
-/// The headers of a message whose payload is left out.
-fn write_size_header(out: &mut Vec<u8>, headers: &[u8], size: usize) {
+/// The headers of a message with more: the size of a payload that is left out, and the id
+/// of whoever is pinned. Returns their length without the latter, which counts for nobody.
+fn write_headers(
+    out: &mut Vec<u8>,
+    headers: &[u8],
+    size: Option<usize>,
+    pin: Option<&str>,
+) -> usize {
+    let mut counted = headers.len();
     out.clear();
     match headers.strip_suffix(b"\r\n") {
         Some(rest) => out.extend_from_slice(rest),
         None => out.extend_from_slice(b"NATS/1.0\r\n"),
     }
-    out.extend_from_slice(b"Nats-Msg-Size: ");
-    push_number(out, size as u64);
-    out.extend_from_slice(b"\r\n\r\n");
+    if let Some(size) = size {
+        out.extend_from_slice(b"Nats-Msg-Size: ");
+        push_number(out, size as u64);
+        out.extend_from_slice(b"\r\n");
+        counted = out.len() + b"\r\n".len();
+    }
+    if let Some(pin) = pin {
+        out.extend_from_slice(b"Nats-Pin-Id: ");
+        out.extend_from_slice(pin.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    counted
 }
 
 impl JetStream {
     /// Delivers what can be delivered.
     pub(super) fn consumer_run(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
+        // Each pin but the last ends a request: this does not go on for ever.
+        while self.consumer_pass(now, id, host) {
+            self.advise_pinned(now, id, host);
+        }
+    }
+
+    /// The same; true if somebody was pinned and there is more to do.
+    fn consumer_pass(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) -> bool {
         let leafs = host.has_leafs();
         let super::Consumers { table, scratch, ack, .. } = &mut self.consumers;
         let Some(consumer) = usize::try_from(id.index)
@@ -360,9 +427,9 @@ impl JetStream {
             .and_then(|index| table.get_mut(index))
             .filter(|consumer| consumer.id == id)
         else {
-            return;
+            return false;
         };
-        let Some(stream) = self.streams.get(&consumer.stream) else { return };
+        let Some(stream) = self.streams.get(&consumer.stream) else { return false };
         let rng = &mut self.rng;
         let mut around = Surroundings { now, stream, leafs, rng, scratch, ack, host };
         let outcome = consumer.run(&mut around);
@@ -377,6 +444,7 @@ impl JetStream {
             self.advise_event(now, id, event, host);
         }
         self.consumers.rearm(now, id);
+        outcome.pinned
     }
 
     pub(super) fn advise_event(

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use super::Consumer;
 use super::config::{ConsumerConfig, DeliverPolicy, is_valid_group, time};
+use super::priority::GroupState;
 use super::pull::Speaker;
 use super::state::Position;
 use crate::id::{ConsumerId, StreamId};
@@ -56,7 +57,7 @@ pub(super) enum ReplyKind {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn write_time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(time)
 }
 
@@ -105,6 +106,8 @@ pub(super) struct Info<'a> {
     paused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_remaining: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    priority_groups: Vec<GroupState<'a>>,
     #[serde(serialize_with = "write_time")]
     ts: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,6 +267,7 @@ impl JetStream {
             push_bound: consumer.push.as_ref().is_some_and(|push| push.active),
             paused: remaining.is_some(),
             pause_remaining: remaining,
+            priority_groups: consumer.group_states(),
             ts: now.wall,
             reset_seq: None,
         })
@@ -538,6 +542,7 @@ impl JetStream {
 
     pub(super) fn api_unpin(
         &mut self,
+        now: Now,
         stream: &[u8],
         name: &[u8],
         msg: Inbound<'_>,
@@ -545,10 +550,24 @@ impl JetStream {
     ) {
         let kind = "consumer_unpin_response";
         let asker = self.asker(&msg, host);
-        let checked = check_unpin(msg.payload).and_then(|()| self.find_consumer(stream, name));
-        // No consumer here has groups.
-        let error = checked.err().unwrap_or(NO_SUCH_GROUP);
-        self.respond_error(&asker, kind, &error, &Empty {}, host);
+        let checked = check_unpin(msg.payload).and_then(|group| {
+            let (_, id) = self.find_consumer(stream, name)?;
+            match self.consumers.get_mut(id) {
+                Some(consumer) if consumer.config.priority_groups.contains(&group) => {
+                    consumer.pin = None;
+                    Ok(id)
+                }
+                _ => Err(NO_SUCH_GROUP),
+            }
+        });
+        match checked {
+            Ok(id) => {
+                self.respond(&asker, kind, &Empty {}, host);
+                self.advise_unpinned(now, id, "admin", host);
+                self.consumer_run(now, id, host);
+            }
+            Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
+        }
     }
 
     pub(super) fn api_reset(
@@ -590,7 +609,8 @@ impl JetStream {
     }
 }
 
-fn check_unpin(body: &[u8]) -> Result<(), ApiError> {
+/// The group to be unpinned.
+fn check_unpin(body: &[u8]) -> Result<String, ApiError> {
     if body.is_empty() {
         return Err(ApiError::fixed(10025, 400, "invalid JSON: unexpected end of JSON input"));
     }
@@ -598,7 +618,7 @@ fn check_unpin(body: &[u8]) -> Result<(), ApiError> {
     if request.group.is_empty() {
         return Err(ApiError::fixed(10025, 400, "invalid JSON: consumer group not specified"));
     }
-    if is_valid_group(&request.group) { Ok(()) } else { Err(BAD_GROUP) }
+    if is_valid_group(&request.group) { Ok(request.group) } else { Err(BAD_GROUP) }
 }
 
 fn check_reset(config: &ConsumerConfig, seq: Seq) -> Result<(), ApiError> {

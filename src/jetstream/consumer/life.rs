@@ -45,6 +45,7 @@ impl Consumer {
             self.saving.next_due(),
             self.gate.next_due(),
             self.idle_due(),
+            self.pin_due(),
             paused,
             reads,
         ]
@@ -140,6 +141,7 @@ impl JetStream {
 
     fn consumer_tick(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
         let leafs = host.has_leafs();
+        self.unpin_late(now, id, host);
         let mut events = Vec::new();
         let (Some(consumer), scratch) = self.consumers.get_with_scratch(id) else { return };
         if !consumer.is_running() {

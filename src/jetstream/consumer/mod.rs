@@ -12,6 +12,7 @@
 //! | `cursor` | the next message: tail, reads, reading ahead |
 //! | `deliver` | the delivery loop |
 //! | `pull`, `push` | pull requests; interest, heartbeats, flow control |
+//! | `priority` | priority groups, the pinned client |
 //! | `ack` | acknowledgements |
 //! | `settled` | what interest and work queue retention ask |
 //! | `saving`, `record` | when and how state becomes durable |
@@ -35,6 +36,7 @@ mod cursor;
 mod deliver;
 mod info;
 mod life;
+mod priority;
 mod pull;
 mod push;
 mod record;
@@ -140,6 +142,7 @@ struct Consumer {
     cursor: Cursor,
     count: Count,
     waiting: pull::Waiting,
+    pin: Option<priority::Pin>,
     push: Option<Push>,
     gate: Gate,
     saving: Saving,
@@ -307,7 +310,7 @@ impl JetStream {
             [b"LIST", stream] => self.api_list(now, stream, msg, host),
             [b"DELETE", stream, name] => self.api_delete(now, stream, name, msg, host),
             [b"PAUSE", stream, name] => self.api_pause(now, stream, name, msg, host),
-            [b"UNPIN", stream, name] => self.api_unpin(stream, name, msg, host),
+            [b"UNPIN", stream, name] => self.api_unpin(now, stream, name, msg, host),
             [b"RESET", stream, name] => self.api_reset(now, stream, name, msg, host),
             _ => {}
         }

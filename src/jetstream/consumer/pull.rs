@@ -17,7 +17,8 @@ use alloc::vec::Vec;
 
 use serde::Deserialize;
 
-use super::config::{ConsumerConfig, duration};
+use super::config::{ConsumerConfig, PriorityPolicy, duration};
+use super::priority::{self, Claim};
 use crate::id::ConsumerId;
 use crate::jetstream::JetStream;
 use crate::jetstream::host::{Host, Inbound};
@@ -41,6 +42,14 @@ pub(super) struct NextRequest {
     pub(super) no_wait: bool,
     pub(super) max_bytes: i64,
     pub(super) idle_heartbeat: i64,
+    pub(super) group: String,
+    pub(super) min_pending: i64,
+    pub(super) min_ack_pending: i64,
+    pub(super) id: String,
+    pub(super) priority: i64,
+    /// Was it JSON? Only then groups matter.
+    #[serde(skip)]
+    pub(super) is_json: bool,
 }
 
 impl FromJson for NextRequest {
@@ -54,6 +63,11 @@ impl FromJson for NextRequest {
             "no_wait" => json::boolean(&mut self.no_wait, value, path),
             "max_bytes" => json::number(&mut self.max_bytes, value, path, "int"),
             "idle_heartbeat" => json::duration(&mut self.idle_heartbeat, value, path),
+            "group" => json::string(&mut self.group, value, path),
+            "min_pending" => json::int(&mut self.min_pending, value, path),
+            "min_ack_pending" => json::int(&mut self.min_ack_pending, value, path),
+            "id" => json::string(&mut self.id, value, path),
+            "priority" => json::number(&mut self.priority, value, path, "int"),
             _ => Ok(false),
         }
     }
@@ -72,6 +86,7 @@ pub(super) fn parse_body(body: &[u8]) -> Result<NextRequest, String> {
                 in_one_piece(&error.description, trailing)
             })?,
         };
+        request.is_json = true;
         let twice = request.idle_heartbeat.saturating_mul(2);
         if request.idle_heartbeat > 0 && twice > request.expires {
             return Err("heartbeat value too large".into());
@@ -121,8 +136,12 @@ pub(super) struct Request {
     heartbeat_at: Instant,
     received: u64,
     since: Instant,
+    /// What it says about its turn, where the consumer has a priority policy.
+    pub(super) claim: Option<Box<Claim>>,
+    /// Of its turn: the lowest first.
+    level: u8,
     /// Nobody listened last time; skipped until the next retry.
-    unheard: bool,
+    pub(super) unheard: bool,
 }
 
 impl Request {
@@ -133,10 +152,12 @@ impl Request {
     }
 }
 
-/// The queue.
+/// The queue, ascending in `level`, which differs only where the policy says so.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     queue: VecDeque<Request>,
+    /// Where the request is that [`Self::front`] gave.
+    turn: usize,
     next_due: Option<Instant>,
 }
 
@@ -183,7 +204,22 @@ impl Waiting {
 
     fn push(&mut self, request: Request) {
         self.consider(request.due());
-        self.queue.push_back(request);
+        self.line_up(request);
+    }
+
+    /// Behind all others of its level.
+    fn line_up(&mut self, request: Request) {
+        let level = request.level;
+        if self.queue.back().is_none_or(|last| last.level <= level) {
+            self.queue.push_back(request);
+        } else {
+            let at = self.queue.partition_point(|other| other.level <= level);
+            self.queue.insert(at, request);
+        }
+    }
+
+    fn take(&mut self) -> Option<Request> {
+        self.queue.remove(core::mem::take(&mut self.turn))
     }
 
     fn consider(&mut self, due: Option<Instant>) {
@@ -200,25 +236,45 @@ impl Waiting {
 
     /// The request whose turn it is, those that cannot be served now moved behind it.
     pub(super) fn front(&mut self) -> Option<&Request> {
+        self.turn = 0;
         for _ in 0..self.queue.len() {
             if !self.queue.front()?.unheard {
                 return self.queue.front();
             }
-            self.queue.rotate_left(1);
+            self.rotate();
         }
-        None
+        // One of a lower level.
+        self.turn = self.queue.iter().position(|request| !request.unheard)?;
+        self.queue.get(self.turn)
     }
 
-    /// The next one first.
+    /// The request at the head of the queue.
+    pub(super) fn first(&self) -> Option<&Request> {
+        self.queue.front()
+    }
+
+    /// What that one claims.
+    pub(super) fn first_claim(&mut self) -> Option<&mut Claim> {
+        self.queue.front_mut()?.claim.as_deref_mut()
+    }
+
+    /// It ends.
+    pub(super) fn end_first(&mut self, status: &str, to: &mut Speaker<'_, impl Host>) {
+        if let Some(request) = self.queue.pop_front() {
+            to.say_left(&request, status);
+        }
+    }
+
+    /// The next one first, within its level.
     pub(super) fn rotate(&mut self) {
-        if !self.queue.is_empty() {
-            self.queue.rotate_left(1);
+        if let Some(request) = self.take() {
+            self.line_up(request);
         }
     }
 
     /// The front request got a message of `size` bytes.
     pub(super) fn served(&mut self, now: Now, size: u64, to: &mut Speaker<'_, impl Host>) {
-        let Some(mut request) = self.queue.pop_front() else { return };
+        let Some(mut request) = self.take() else { return };
         request.left = request.left.saturating_sub(1);
         request.received += 1;
         request.heartbeat_at = now.instant + request.heartbeat;
@@ -230,24 +286,24 @@ impl Waiting {
             Some(0) => {}
             Some(_) if request.left == 0 => to.say_left(&request, "409 Batch Completed"),
             _ if request.left == 0 => {}
-            _ => self.queue.push_back(request),
+            _ => self.line_up(request),
         }
     }
 
     /// The message for the front request is over its bytes: it ends.
     pub(super) fn too_large(&mut self, to: &mut Speaker<'_, impl Host>) {
-        if let Some(request) = self.queue.pop_front() {
+        if let Some(request) = self.take() {
             to.say_left(&request, "409 Message Size Exceeds MaxBytes");
         }
     }
 
     /// Nobody received what went to the front request.
     pub(super) fn unheard(&mut self, now: Now, leafs: bool) {
-        let Some(mut request) = self.queue.pop_front() else { return };
+        let Some(mut request) = self.take() else { return };
         if leafs && now.instant < request.since + INTEREST_GRACE {
             request.unheard = true;
             self.consider(Some(now.instant + INTEREST_RETRY));
-            self.queue.push_back(request);
+            self.line_up(request);
         }
     }
 
@@ -391,7 +447,7 @@ impl JetStream {
             to.say(msg.reply, "412 Required Api Level", &[]);
             return;
         }
-        let request = match parse_body(msg.payload) {
+        let mut request = match parse_body(msg.payload) {
             Ok(request) => request,
             Err(text) => {
                 to.say(msg.reply, &format!("400 Bad Request - {text}"), &[]);
@@ -402,7 +458,16 @@ impl JetStream {
             to.say(msg.reply, &status, &[]);
             return;
         }
+        if let Some(text) = priority::mistake(&consumer.config, &request) {
+            to.say(msg.reply, &format!("400 Bad Request - {text}"), &[]);
+            return;
+        }
         consumer.last_used = now.instant;
+        let policy = consumer.config.priority_policy;
+        if policy == PriorityPolicy::PinnedClient && !consumer.note_pin_id(now, &request.id) {
+            to.say(msg.reply, "423 Nats-Pin-Id mismatch", &[]);
+            return;
+        }
         if request.no_wait {
             let available =
                 consumer.count.pending.saturating_add(consumer.progress.queued() as u64);
@@ -438,6 +503,8 @@ impl JetStream {
             nanos => Some(now.instant + duration(nanos)),
         };
         let heartbeat = duration(request.idle_heartbeat);
+        let prioritized = request.is_json && policy == PriorityPolicy::Prioritized;
+        let level = if prioritized { request.priority } else { 0 };
         consumer.waiting.push(Request {
             reply: msg.reply.into(),
             left: u64::try_from(request.batch).unwrap_or(1),
@@ -448,6 +515,8 @@ impl JetStream {
             heartbeat_at: now.instant + heartbeat,
             received: 0,
             since: now.instant,
+            claim: Claim::new(policy, &mut request).map(Box::new),
+            level: u8::try_from(level).unwrap_or(u8::MAX),
             unheard: false,
         });
         if expires == Some(now.instant) {

@@ -252,7 +252,6 @@ impl JetStream {
     pub(crate) fn shown_state(&self, stream: &Stream) -> State {
         let state = &stream.state;
         let span = (state.last_seq.saturating_add(1)).saturating_sub(state.first_seq);
-        let (mirror, sources) = self.shown_intakes(now, stream.id);
         let gaps = if state.messages == 0 { 0 } else { span.saturating_sub(state.messages) };
         State {
             messages: state.messages,
@@ -270,6 +269,7 @@ impl JetStream {
     }
 
     fn bare_info(&self, now: Now, stream: &Stream) -> StreamInfo {
+        let (mirror, sources) = self.shown_intakes(now, stream.id);
         StreamInfo {
             config: stream.config.clone(),
             created: stream.created.rfc3339(),
