@@ -35,6 +35,9 @@ pub struct SignInOptions {
     pub token: Option<Secret>,
     /// The user, by name or key, of those who bring no credentials.
     pub no_auth_user: Option<String>,
+    /// What holds for those who come as WebSocket in place of `single`, `token` and
+    /// `no_auth_user`, each as far as it says something.
+    pub web: WebSignIn,
     /// Only the system account has users: everybody else gets into `$G`.
     pub only_system_users: bool,
     /// Users are taken from certificates: a user without password must have one.
@@ -48,6 +51,18 @@ pub struct SignInOptions {
     pub proxy_required: bool,
     /// How subscriptions are compared with what is allowed.
     pub strictness: Strictness,
+}
+
+/// Who may come as WebSocket, where that differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSignIn {
+    /// The only user there; excludes `token`. With either of the two those of all are not
+    /// for here.
+    pub single: Option<(String, Secret)>,
+    /// Whoever knows this may sign in there.
+    pub token: Option<Secret>,
+    /// The user of those who bring no credentials there.
+    pub no_auth_user: Option<String>,
 }
 
 /// What a CONNECT says of who it is from. Empty texts were not given.
@@ -192,19 +207,25 @@ impl Known {
 pub struct Directory {
     by_name: BTreeMap<String, Known>,
     by_nkey: BTreeMap<String, Known>,
-    single: Option<(Rc<Identity>, Secret)>,
-    token: Option<(Rc<Identity>, Secret)>,
+    clients: Gate,
+    web: Gate,
     anyone: Rc<Identity>,
-    no_auth: Option<NoAuth>,
-    hides_auth_required: bool,
     map_certificates: bool,
     certificates_alone: bool,
     trusted_proxies: Vec<PublicKey>,
     proxy_required: bool,
 }
 
+/// What a listener has of its own.
+#[derive(Clone, Debug)]
+struct Gate {
+    single: Option<(Rc<Identity>, Secret)>,
+    token: Option<(Rc<Identity>, Secret)>,
+    no_auth: Option<NoAuth>,
+}
+
 /// Who those without credentials are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum NoAuth {
     Name(String),
     Nkey(String),
@@ -254,37 +275,56 @@ impl Directory {
             };
             names.insert(name, known);
         }
-        let no_auth = match options.no_auth_user {
-            Some(name) if by_nkey.contains_key(&name) => Some(NoAuth::Nkey(name)),
-            Some(name) => Some(NoAuth::Name(name)),
-            None => {
-                options.only_system_users.then(|| NoAuth::Hidden(global(Who::User(hidden.into()))))
-            }
+        let no_auth = |name: String| {
+            if by_nkey.contains_key(&name) { NoAuth::Nkey(name) } else { NoAuth::Name(name) }
         };
+        let single = |(name, secret)| (global(Who::User(name)), secret);
+        let token = |secret| (global(Who::Token), secret);
+        let hidden = || NoAuth::Hidden(global(Who::User(hidden.into())));
+        let clients = Gate {
+            single: options.single.map(single),
+            token: options.token.map(token),
+            no_auth: options
+                .no_auth_user
+                .map(no_auth)
+                .or_else(|| options.only_system_users.then(hidden)),
+        };
+        let mut web = clients.clone();
+        if options.web.single.is_some() || options.web.token.is_some() {
+            web.single = options.web.single.map(single);
+            web.token = options.web.token.map(token);
+        }
+        if let Some(name) = options.web.no_auth_user {
+            web.no_auth = Some(no_auth(name));
+        }
         Self {
-            hides_auth_required: matches!(no_auth, Some(NoAuth::Name(_) | NoAuth::Nkey(_))),
-            single: options.single.map(|(name, secret)| (global(Who::User(name)), secret)),
-            token: options.token.map(|secret| (global(Who::Token), secret)),
+            clients,
+            web,
             anyone: global(Who::Anyone),
             map_certificates: options.map_certificates,
             certificates_alone: options.certificates_alone,
             by_name,
             by_nkey,
-            no_auth,
             trusted_proxies: options.trusted_proxies,
             proxy_required: options.proxy_required,
         }
     }
 
-    /// Does anybody have to sign in?
-    pub fn is_required(&self) -> bool {
-        self.has_users() || self.single.is_some() || self.token.is_some()
+    fn gate(&self, connection: ConnectionType) -> &Gate {
+        if connection == ConnectionType::WebSocket { &self.web } else { &self.clients }
     }
 
-    /// Does the first INFO say so? Not where a configured user stands for those without
-    /// credentials.
+    /// Does anybody have to sign in who comes this way?
+    pub fn is_required(&self, connection: ConnectionType) -> bool {
+        let gate = self.gate(connection);
+        self.has_users() || gate.single.is_some() || gate.token.is_some()
+    }
+
+    /// Does the first INFO of the client port say so? Not where a configured user stands for
+    /// those without credentials.
     pub fn is_announced(&self) -> bool {
-        self.is_required() && !self.hides_auth_required
+        let hides = matches!(self.clients.no_auth, Some(NoAuth::Name(_) | NoAuth::Nkey(_)));
+        self.is_required(ConnectionType::Standard) && !hides
     }
 
     /// Must INFO carry a nonce?
@@ -299,10 +339,10 @@ impl Directory {
     /// Who somebody is that sends something else than CONNECT first. As in nats-server a
     /// user with a key does not stand in here.
     pub fn without_connect(&self, connection: ConnectionType) -> Option<Rc<Identity>> {
-        if !self.is_required() {
+        if !self.is_required(connection) {
             return Some(self.anyone.clone());
         }
-        match self.no_auth.as_ref()? {
+        match self.gate(connection).no_auth.as_ref()? {
             NoAuth::Hidden(identity) => Some(identity.clone()),
             NoAuth::Nkey(_) => None,
             NoAuth::Name(_) if self.must_show_certificate(connection) => None,
@@ -328,7 +368,7 @@ impl Directory {
             Ok(through_proxy) => through_proxy,
             Err(refusal) => return Verdict::Refused(refusal),
         };
-        if !self.is_required() {
+        if !self.is_required(peer.connection) {
             if self.proxy_required && !through_proxy {
                 return Verdict::Refused(Refusal::ProxyRequired);
             }
@@ -340,10 +380,11 @@ impl Directory {
         if self.proxy_required && !through_proxy {
             return Verdict::Refused(Refusal::ProxyRequired);
         }
-        if let Some((identity, token)) = &self.token {
+        let gate = self.gate(peer.connection);
+        if let Some((identity, token)) = &gate.token {
             return compare(identity, token, credentials.token);
         }
-        match &self.single {
+        match &gate.single {
             Some((identity, password)) if matches!(&identity.who, Who::User(name) if name == credentials.user) => {
                 compare(identity, password, credentials.password)
             }
@@ -386,7 +427,7 @@ impl Directory {
         } else if self.must_show_certificate(peer.connection) {
             (None, false, false)
         } else if anonymous {
-            match &self.no_auth {
+            match &self.gate(peer.connection).no_auth {
                 None => (None, false, false),
                 Some(NoAuth::Name(name)) => (self.by_name.get(name), false, true),
                 Some(NoAuth::Nkey(key)) => (self.by_nkey.get(key), false, true),
@@ -424,15 +465,18 @@ impl Directory {
     /// for [`Self::sign_in`] to say.
     pub fn has(&self, identity: &Identity) -> bool {
         let is = |ours: &Identity| ours.who == identity.who && ours.account == identity.account;
+        let mut gates = [&self.clients, &self.web].into_iter();
         match &identity.who {
             Who::Anyone => true,
             Who::User(name) => {
                 self.by_name.get(name).is_some_and(|known| is(&known.identity))
-                    || self.single.as_ref().is_some_and(|(ours, _)| is(ours))
-                    || matches!(&self.no_auth, Some(NoAuth::Hidden(ours)) if is(ours))
+                    || gates.any(|gate| {
+                        gate.single.as_ref().is_some_and(|(ours, _)| is(ours))
+                            || matches!(&gate.no_auth, Some(NoAuth::Hidden(ours)) if is(ours))
+                    })
             }
             Who::Nkey(key) => self.by_nkey.get(key).is_some_and(|known| is(&known.identity)),
-            Who::Token => self.token.is_some(),
+            Who::Token => gates.any(|gate| gate.token.is_some()),
         }
     }
 }
@@ -587,7 +631,7 @@ mod tests {
         let open = SignInOptions::default();
         let claim = Claim { user: "u", password: "p", token: "t", ..Claim::default() };
         assert_eq!(sign_in(&open, claim), Ok(Who::Anyone));
-        assert!(!Directory::new(open, "").is_required());
+        assert!(!Directory::new(open, "").is_required(ConnectionType::Standard));
     }
 
     #[test]
@@ -680,7 +724,8 @@ mod tests {
             assert_eq!(sign_in(&options, claim), UNKNOWN);
         }
         let directory = Directory::new(options.clone(), "");
-        assert!(directory.is_required() && !directory.is_announced());
+        let required = directory.is_required(ConnectionType::Standard);
+        assert!(required && !directory.is_announced());
         assert!(directory.without_connect(ConnectionType::Standard).is_some());
         options.no_auth_user = Some(public(&key));
         assert_eq!(sign_in(&options, claim("", "", "")), Ok(Who::Nkey(public(&key))));

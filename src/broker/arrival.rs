@@ -23,6 +23,7 @@ use super::lame_duck::LameDuck;
 use super::{Broker, Notice, client};
 use crate::auth::Secret;
 use crate::auth::certificate::Certificate;
+use crate::auth::user::ConnectionType;
 use crate::id::ConnId;
 use crate::time::{Instant, Now};
 
@@ -235,7 +236,8 @@ impl Broker {
     fn info(&mut self, index: u32) {
         let nonce = self.sign_in.nonce();
         let directory = &self.sign_in.directory;
-        let (announced, required) = (directory.is_announced(), directory.is_required());
+        let required = directory.is_required(ConnectionType::WebSocket);
+        let announced = directory.is_announced();
         let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
         else {
             return;
@@ -275,9 +277,9 @@ impl Broker {
     /// Starts the timers of a client that is inside.
     fn begin(&mut self, now: Now, index: u32) {
         let options = &self.core.options;
-        let needs_auth = self.sign_in.directory.is_required();
-        let is_web =
-            self.core.conn(index).and_then(Conn::client).is_some_and(Client::is_web_socket);
+        let Some(client) = self.core.conn(index).and_then(Conn::client) else { return };
+        let is_web = client.is_web_socket();
+        let needs_auth = self.sign_in.directory.is_required(client.connection_type());
         let web = options.web_socket.as_ref().filter(|_| is_web);
         let timeout = web.and_then(|web| web.auth_timeout).unwrap_or(options.auth_timeout);
         let connect_by = needs_auth.then(|| now.instant + timeout);

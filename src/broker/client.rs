@@ -186,7 +186,8 @@ impl Broker {
             client.flags.told_connect_info = true;
             if client.connect.protocol >= 1 {
                 let (ip, door) = (client.ip(), client.door);
-                let auth_required = self.sign_in.directory.is_required();
+                let way = client.connection_type();
+                let auth_required = self.sign_in.directory.is_required(way);
                 let name = self.core.account(account).map(|state| state.name.clone());
                 let options = core::mem::take(&mut self.core.options);
                 let to = InfoFor {

@@ -367,9 +367,10 @@ impl Broker {
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
         let (id, parked) = (conn.id, conn.parked);
         let Some(client) = conn.client_mut() else { return };
+        let connection = client.connection_type();
         let Some(identity) = client.identity.clone() else {
             // Not inside yet. Whoever waits for a comparison is looked at anew.
-            if parked || !self.sign_in.directory.is_required() {
+            if parked || !self.sign_in.directory.is_required(connection) {
                 self.core.unpark(index);
                 self.core.close(index, CloseReason::ClientClosed, true);
             }
@@ -520,7 +521,7 @@ impl Core {
 
 impl Client {
     /// How it connected, as `allowed_connection_types` spells it.
-    fn connection_type(&self) -> ConnectionType {
+    pub(super) fn connection_type(&self) -> ConnectionType {
         if self.is_web_socket() { ConnectionType::WebSocket } else { ConnectionType::Standard }
     }
 

@@ -300,7 +300,18 @@ impl Reader<'_> {
             }
         }
         if let Some(place) = &declared.default_js_domain {
+            let alone = config.accounts.iter().all(|account| account.name == SYSTEM);
             for (name, _) in &config.default_js_domain {
+                let asks = |account: &Account| account.name == *name && account.jetstream.is_some();
+                if config.accounts.iter().any(asks)
+                    || (name == GLOBAL && alone && config.jetstream.is_some())
+                {
+                    let name = short(name);
+                    let what = format!(
+                        "default_js_domain contains account name {name:?} with enabled JetStream"
+                    );
+                    self.mistakes.add(place.clone(), what);
+                }
                 if !exists(name) && name != GLOBAL {
                     let name = short(name);
                     self.mistakes.add(

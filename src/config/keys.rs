@@ -517,7 +517,6 @@ pub(crate) const REMOTE_TLS: Block = Block {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -593,7 +592,7 @@ mod tests {
                 let row = rows.iter().find(|row| row.names == key.0);
                 let Some(row) = row else { panic!("{name} lacks {:?}", key.0) };
                 let allowed: &[&str] = match key.1 {
-                    Support::Read => &["honoured", "without effect", "refused", "refused at start"],
+                    Support::Read => &["honoured", "without effect", "refused"],
                     Support::NoEffect(_) => &["without effect"],
                     Support::OnlyFalse | Support::NotYet(_) => &["refused"],
                 };
@@ -612,25 +611,5 @@ mod tests {
                 assert!(rows.iter().any(|row| row.names.contains(&name)), "{block}: {name}");
             }
         }
-    }
-
-    /// Whoever applies a key takes it from `unapplied` and changes its row.
-    #[test]
-    fn the_document_says_what_a_start_refuses() {
-        let config = Config::default();
-        let keys = config.applied_not_yet();
-        let unapplied: BTreeSet<(&str, &str)> = keys
-            .iter()
-            .filter(|(name, _)| !name.contains(" as "))
-            .flat_map(|(names, _)| names.split(", "))
-            .map(|name| name.split_once('.').unwrap_or(("top", name)))
-            .collect();
-        let mut documented = BTreeSet::new();
-        for (block, rows) in &table() {
-            for row in rows.iter().filter(|row| row.verdict == "refused at start") {
-                documented.insert((*block, row.names[0]));
-            }
-        }
-        assert_eq!(documented, unapplied);
     }
 }

@@ -32,7 +32,6 @@ mod remotes;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod unapplied;
 mod units;
 mod users;
 mod values;

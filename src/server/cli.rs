@@ -14,6 +14,7 @@
 //!
 //! Source: `nats-server --help` and the exit codes of nats-server 2.15.
 
+use super::entrances;
 use crate::config::{
     Authorization, CertificateFiles, Config, JetStreamConfig, Loaded, Mistake, Mistakes, Place,
     Secret, Surroundings,
@@ -95,6 +96,10 @@ pub fn command(arguments: Vec<OsString>, surroundings: &dyn Surroundings) -> Com
     if let (Action::Test, Some(file)) = (&flags.action, &flags.config) {
         if !loaded.warnings.is_empty() {
             return fail(&prefixed(&loaded.warnings));
+        }
+        // A key that does not fit its certificate would stop the start.
+        if let Err(error) = entrances::check(&loaded.config) {
+            return fail(&format!("sedge: {error}"));
         }
         let digest = &loaded.digest;
         return Command::Exit {

@@ -4,7 +4,7 @@
 //! own reading the keys (`config`) nor the ways in themselves ([`crate::net::opening`]).
 
 use crate::broker::options::{TlsOffer, WebSocketOffer};
-use crate::config::{Config, WebSocketConfig};
+use crate::config::{Config, TlsServerConfig, WebSocketConfig};
 use crate::net::certificate;
 use crate::net::opening::Entrance;
 use crate::net::tls_server::TlsServer;
@@ -59,6 +59,27 @@ pub fn web(web: &WebSocketConfig, max_payload: u32) -> Result<Entrance, String> 
         upgrade_timeout: web.handshake_timeout,
         ..Entrance::default()
     })
+}
+
+/// Whether the files of all listeners under TLS can be used.
+///
+/// # Errors
+/// As [`client`].
+pub fn check(config: &Config) -> Result<(), String> {
+    client(config)?;
+    config.websocket.as_ref().map(|here| web(here, config.max_payload)).transpose().map(drop)
+}
+
+/// That of the monitoring pages, if they are under TLS: the certificate of the client port,
+/// and nobody has to show one.
+///
+/// # Errors
+/// As [`client`].
+pub fn pages(config: &Config) -> Result<Option<TlsServer>, String> {
+    let https = config.monitor.https_port.is_some_and(|port| port != 0);
+    let Some(tls) = config.tls.as_ref().filter(|_| https) else { return Ok(None) };
+    let open = TlsServerConfig { verify: false, ..tls.clone() };
+    TlsServer::new(&open).map(Some).map_err(|error| format!("tls: {error}"))
 }
 
 /// SHA-256 of the keys of client certificates that are pinned, in hexadecimal digits.

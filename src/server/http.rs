@@ -20,6 +20,7 @@ use crate::monitor::http::{Exchange, Response};
 use crate::monitor::{Monitor, Scene};
 use crate::net::poller::{Poller, Ready, Want};
 use crate::net::socket::{Received, Socket};
+use crate::net::tls_server::TlsServer;
 use crate::time::{Instant, Now};
 
 /// Connections of the monitoring port at once.
@@ -30,6 +31,9 @@ const ACCEPTS_PER_TURN: usize = 16;
 const BACKLOG_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One read, in bytes.
 const READ_BYTES: usize = 4 * 1024;
+
+/// Steps of TLS handshakes in one turn: each takes about a millisecond at most.
+const HANDSHAKES_PER_TURN: usize = 4;
 
 /// Keys of the poller from here on are connections of the monitoring port.
 const KEYS: u64 = 0xffff_fffe_0000_0000;
@@ -47,6 +51,10 @@ struct Visitor {
 #[derive(Debug)]
 pub struct Pages {
     listener: TcpListener,
+    /// Of `https`.
+    tls: Option<TlsServer>,
+    /// The turn, and the steps of handshakes that were made in it.
+    handshakes: (Instant, usize),
     visitors: Slab<Visitor>,
 }
 
@@ -55,10 +63,16 @@ impl Pages {
     ///
     /// # Errors
     /// When the listener cannot be watched.
-    pub fn new(listener: TcpListener, poller: &Poller) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, tls: Option<TlsServer>, poller: &Poller) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         poller.add(&listener, LISTENER, Want::READ)?;
-        Ok(Self { listener, visitors: Slab::new() })
+        let handshakes = (Instant::default(), 0);
+        Ok(Self { listener, tls, handshakes, visitors: Slab::new() })
+    }
+
+    /// Other certificates, for those who come.
+    pub fn set_tls(&mut self, tls: Option<TlsServer>) {
+        self.tls = tls;
     }
 
     /// Is this a key of ours?
@@ -90,13 +104,15 @@ impl Pages {
         let Ok(index) = usize::try_from(event.key & 0xffff_ffff) else { return };
         let keep = self.turn(monitor, scene, index, event);
         let Some(visitor) = self.visitors.get_mut(index) else { return };
-        if !keep || visitor.exchange.is_done() {
+        let unsent = visitor.socket.wants_write();
+        if !keep || (visitor.exchange.is_done() && !unsent) {
+            visitor.socket.finish();
             self.visitors.remove(index);
             return;
         }
         // While an answer waits nothing is read; what was sent ahead is answered as soon as
         // the socket takes bytes, which is in the next turn.
-        let busy = visitor.exchange.is_writing() || visitor.exchange.has_input();
+        let busy = visitor.exchange.is_writing() || visitor.exchange.has_input() || unsent;
         let want = Want { read: !visitor.exchange.is_writing(), write: busy };
         if want != visitor.want {
             visitor.want = want;
@@ -117,7 +133,17 @@ impl Pages {
         let now = scene.now.instant;
         let backlog: usize = self.visitors.iter().map(|(_, other)| other.exchange.backlog()).sum();
         let Some(visitor) = self.visitors.get_mut(index) else { return false };
-        if event.write && !write(visitor, now) {
+        if visitor.socket.is_handshaking() {
+            if self.handshakes.0 != now {
+                self.handshakes = (now, 0);
+            }
+            self.handshakes.1 += 1;
+            if self.handshakes.1 > HANDSHAKES_PER_TURN {
+                // It stays ready: the next turn comes back to it.
+                return true;
+            }
+        }
+        if event.write && (!write(visitor, now) || visitor.socket.send(&[]).is_err()) {
             return false;
         }
         if visitor.exchange.is_writing() {
@@ -131,6 +157,9 @@ impl Pages {
                 Ok(Received::Bytes(count)) => {
                     let bytes = buffer.get(..count).unwrap_or(&[]);
                     request = visitor.exchange.receive(now, bytes);
+                }
+                Ok(Received::Decrypted) if plain.is_empty() => {
+                    return !visitor.socket.is_finished();
                 }
                 Ok(Received::Decrypted) => request = visitor.exchange.receive(now, &plain),
                 Ok(Received::Nothing) => {}
@@ -171,12 +200,13 @@ impl Pages {
                 None => return,
             }
         }
+        let mut socket = Socket::new(fd);
+        if let Some(tls) = &self.tls {
+            let Ok(session) = tls.session() else { return };
+            socket.start_tls(session);
+        }
         let entry = self.visitors.vacant_entry();
-        let visitor = Visitor {
-            socket: Socket::new(fd),
-            exchange: Exchange::new(now.instant),
-            want: Want::READ,
-        };
+        let visitor = Visitor { socket, exchange: Exchange::new(now.instant), want: Want::READ };
         if poller.add(&visitor.socket, KEYS | entry.key() as u64, Want::READ).is_ok() {
             entry.insert(visitor);
         }

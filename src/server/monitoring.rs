@@ -59,15 +59,28 @@ fn base_path(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("/{path}") }
 }
 
+/// The monitoring port once it is bound.
+#[derive(Debug)]
+pub struct Bound {
+    /// Its listener.
+    pub listener: TcpListener,
+    /// Where.
+    pub port: u16,
+    /// For the log.
+    pub text: String,
+    /// `https`, else `http`.
+    pub https: bool,
+}
+
 /// The monitoring port, bound here unless the service manager did, with the address it is announced by; `None`: there is none.
 ///
 /// # Errors
 /// What to change, for the operator.
-pub fn bind(
-    config: &Config,
-    inherited: Option<TcpListener>,
-) -> Result<Option<(TcpListener, u16, String)>, String> {
-    let Some(port) = config.monitor.http_port.filter(|port| *port != 0) else { return Ok(None) };
+pub fn bind(config: &Config, inherited: Option<TcpListener>) -> Result<Option<Bound>, String> {
+    let monitor = &config.monitor;
+    let https = monitor.https_port.is_some_and(|port| port != 0);
+    let port = if https { monitor.https_port } else { monitor.http_port };
+    let Some(port) = port.filter(|port| *port != 0) else { return Ok(None) };
     let shown = http_host(config);
     let host = shown.trim_start_matches('[').trim_end_matches(']');
     let port = u16::try_from(port.max(0)).unwrap_or(0);
@@ -78,6 +91,7 @@ pub fn bind(
     let bind = || TcpListener::bind(&addresses[..]).map_err(failed);
     let listener = inherited.map_or_else(bind, Ok)?;
     let port = listener.local_addr().map_or(port, |address| address.port());
-    let text = format!("Starting http monitor on {shown}:{port}");
-    Ok(Some((listener, port, text)))
+    let scheme = if https { "https" } else { "http" };
+    let text = format!("Starting {scheme} monitor on {shown}:{port}");
+    Ok(Some(Bound { listener, port, text, https }))
 }

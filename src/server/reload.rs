@@ -22,6 +22,7 @@ use crate::leaf::RemoteOptions;
 use crate::monitor::Settings;
 use crate::net::opening::Entrance;
 use crate::net::tls::TlsClient;
+use crate::net::tls_server::TlsServer;
 use crate::time::{Duration, Timestamp};
 
 /// See the module.
@@ -57,6 +58,8 @@ pub struct Plan {
     pub entrance: Entrance,
     /// The same for WebSocket clients.
     pub web_entrance: Entrance,
+    /// Of the monitoring pages.
+    pub pages_tls: Option<TlsServer>,
     /// SHA-256 of the keys of pinned client certificates, if they change: whose certificate
     /// is none of them is closed. Empty: any may stay.
     pub pins: Option<Vec<String>>,
@@ -108,10 +111,6 @@ impl Reloader {
             mistakes.0.iter().map(ToString::to_string).collect::<Vec<String>>()
         })?;
         let config = loaded.config.clone();
-        let unapplied = config.unapplied();
-        if !unapplied.is_empty() {
-            return Err(vec![format!("Sedge does not have this yet: {}", unapplied.join(", "))]);
-        }
         let reload = compare(&self.config, &config).map_err(|refusal| vec![refusal.to_string()])?;
         // A certificate may have been renewed without a change of the file.
         let entrance = entrances::client(&config).map_err(|error| vec![error])?;
@@ -153,6 +152,7 @@ impl Reloader {
             users: reload.users.then(|| users::sign_in_options(&config)),
             entrance,
             web_entrance: web_entrance.unwrap_or_default(),
+            pages_tls: entrances::pages(&config).map_err(|error| vec![error])?,
             pins: reload.pinned_certs.then(|| entrances::pins(&config)),
             jetstream: config
                 .jetstream

@@ -41,6 +41,7 @@ use crate::net::poller::{Poller, Ready, Waker, Want};
 use crate::net::signals::{Signal, Signals};
 use crate::net::socket::{Received, Socket};
 use crate::net::tls::TlsClient;
+use crate::net::tls_server::TlsServer;
 use crate::net::websocket::deflate::Deflater;
 use crate::store::StoreStats;
 use crate::time::{Duration, Instant, Now};
@@ -234,8 +235,8 @@ impl<P: Print> Server<P> {
     ///
     /// # Errors
     /// When the socket cannot be watched.
-    pub fn serve_pages(&mut self, listener: TcpListener) -> io::Result<()> {
-        self.pages = Some(Pages::new(listener, &self.poller)?);
+    pub fn serve_pages(&mut self, listener: TcpListener, tls: Option<TlsServer>) -> io::Result<()> {
+        self.pages = Some(Pages::new(listener, tls, &self.poller)?);
         Ok(())
     }
 

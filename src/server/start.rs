@@ -20,7 +20,7 @@ use super::run::{Print, Server, StorePort};
 use super::systemd::{self, Inherited, Manager};
 use super::users;
 use crate::auth::Secret;
-use crate::auth::account::{Account, GLOBAL, SYSTEM};
+use crate::auth::account::{Account, Destination, GLOBAL, Mapping, SYSTEM};
 use crate::auth::nkey::{KeyKind, Seed};
 use crate::broker::options::{Logging, Options};
 use crate::broker::{Broker, Level as NoticeLevel, Notice};
@@ -115,11 +115,6 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     for advice in config.advice() {
         log.warning(now, &advice);
     }
-    let unapplied = config.unapplied();
-    if !unapplied.is_empty() {
-        let text = format!("Sedge does not have this yet: {}", unapplied.join(", "));
-        return Err(Box::new((log, text)));
-    }
     if let Err(error) = files::write_pid(config.pid_file.as_deref()) {
         return Err(Box::new((log, error)));
     }
@@ -139,10 +134,11 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         Ok(pages) => pages,
         Err(error) => return Err(Box::new((log, error))),
     };
-    if let Some((_, http_port, text)) = &pages {
-        log.info(now, text);
+    if let Some(pages) = &pages {
+        log.info(now, &pages.text);
         let host = config.monitor.host.as_deref().unwrap_or(&config.host);
-        ports.add("monitoring", "http", host, *http_port);
+        let scheme = if pages.https { "https" } else { "http" };
+        ports.add("monitoring", scheme, host, pages.port);
     }
     let mut options = Options { secret, ..options(config, server_id.clone(), name.clone(), port) };
     let web = match bind_web(config, inherited.take(systemd::WEB_SOCKETS)) {
@@ -175,9 +171,9 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     }
     let entrances = entrances::client(config).and_then(|client| {
         let web = web.as_ref().map(|web| entrances::web(web.config, config.max_payload));
-        Ok((client, web.transpose()?))
+        Ok((client, web.transpose()?, entrances::pages(config)?))
     });
-    let (client, web_entrance) = match entrances {
+    let (client, web_entrance, pages_tls) = match entrances {
         Ok(entrances) => entrances,
         Err(error) => return Err(Box::new((log, error))),
     };
@@ -198,15 +194,15 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     server.set_reloader(Reloader::new(start, server_id, name, ports.clone()), manager);
     server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
     let mut settings = monitoring::settings(&start.loaded, port, now, now);
-    let (listener_of_pages, http_port) = match pages {
-        Some((listener, port, _)) => (Some(listener), port),
-        None => (None, 0),
-    };
     server.set_entrance(client);
     server.set_web_entrance(web_entrance.unwrap_or_default());
-    settings.http_port = http_port;
+    match &pages {
+        Some(pages) if pages.https => settings.https_port = pages.port,
+        Some(pages) => settings.http_port = pages.port,
+        None => {}
+    }
     server.set_monitor(settings);
-    let pages = listener_of_pages.map_or(Ok(()), |listener| server.serve_pages(listener));
+    let pages = pages.map_or(Ok(()), |pages| server.serve_pages(pages.listener, pages_tls));
     for remote in remotes {
         server.broker().add_remote(clock.now(), remote);
     }
@@ -340,10 +336,21 @@ pub(super) fn options(
     }
 }
 
-/// The accounts of the file, and `$G` with what the file says at its top level.
+/// The accounts of the file, and `$G` with what the file says at its top level. Where an
+/// account has a default domain, its `$JS.API.…` is the one of that domain.
 fn accounts(config: &Config) -> Vec<Account> {
     let global = Account { mappings: config.mappings.clone(), ..Account::named(GLOBAL) };
-    std::iter::once(global).chain(config.accounts.iter().cloned()).collect()
+    let mut all: Vec<Account> =
+        std::iter::once(global).chain(config.accounts.iter().cloned()).collect();
+    for (name, domain) in config.default_js_domain.iter().filter(|(_, domain)| !domain.is_empty()) {
+        let subject = format!("$JS.{domain}.API.>");
+        let destinations = vec![Destination { subject, weight: 100, cluster: None }];
+        let mapping = Mapping { subject: "$JS.API.>".to_owned(), destinations };
+        for account in all.iter_mut().filter(|account| account.name == *name) {
+            account.mappings.push(mapping.clone());
+        }
+    }
+    all
 }
 
 pub(super) fn remote_options(

@@ -2,18 +2,26 @@
 //!
 //! Owns the translation only: the start does it once, a reload again.
 
+use crate::auth::Secret;
 use crate::auth::account::{GLOBAL, SYSTEM};
 use crate::auth::permissions::Strictness;
-use crate::auth::sign_in::SignInOptions;
+use crate::auth::sign_in::{SignInOptions, WebSignIn};
 use crate::config::{Authorization, Config};
 
-/// Who may sign in, by this configuration.
-pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
-    let (single, token) = match &config.authorization {
+/// The only user, or the token.
+fn parts(of: &Authorization) -> (Option<(String, Secret)>, Option<Secret>) {
+    match of {
         Authorization::None => (None, None),
         Authorization::User { user, password } => (Some((user.clone(), password.clone())), None),
         Authorization::Token(token) => (None, Some(token.clone())),
-    };
+    }
+}
+
+/// Who may sign in, by this configuration.
+pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
+    let (single, token) = parts(&config.authorization);
+    let here = config.websocket.as_ref();
+    let (web_single, web_token) = here.map_or((None, None), |web| parts(&web.authorization));
     let system = config.system_account.as_deref().unwrap_or(SYSTEM);
     let only_system_users = !config.users.is_empty()
         && config.no_auth_user.is_none()
@@ -27,6 +35,11 @@ pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
         single,
         token,
         no_auth_user: config.no_auth_user.clone(),
+        web: WebSignIn {
+            single: web_single,
+            token: web_token,
+            no_auth_user: here.and_then(|web| web.no_auth_user.clone()),
+        },
         only_system_users,
         map_certificates: maps,
         certificates_alone: config.tls.as_ref().is_some_and(|tls| tls.verify_and_map),

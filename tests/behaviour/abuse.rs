@@ -18,10 +18,10 @@ const MIB: u64 = 1024 * 1024;
 const SERVED: Duration = Duration::from_secs(2);
 
 /// A user, and a second to sign in.
-const USERS: &str = "authorization { timeout: 1, user: good, password: good }\n";
+pub(crate) const USERS: &str = "authorization { timeout: 1, user: good, password: good }\n";
 
 /// Lets this process, and the servers it starts from here on, have many connections.
-fn allow_many_files() {
+pub(crate) fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < 8192) {
         limit.current = Some(limit.maximum.map_or(8192, |maximum| maximum.min(8192)));
@@ -30,7 +30,7 @@ fn allow_many_files() {
 }
 
 /// Two clients that talk, and the longest that took.
-struct Bystanders {
+pub(crate) struct Bystanders {
     publisher: RawClient,
     subscriber: RawClient,
     said: u32,
@@ -38,7 +38,7 @@ struct Bystanders {
 }
 
 impl Bystanders {
-    fn meet(address: SocketAddr) -> Self {
+    pub(crate) fn meet(address: SocketAddr) -> Self {
         let publisher = sign_in(address);
         let mut subscriber = sign_in(address);
         subscriber.send("SUB talk 1\r\n");
@@ -46,7 +46,7 @@ impl Bystanders {
         Self { publisher, subscriber, said: 0, slowest: Duration::ZERO }
     }
 
-    fn talk(&mut self) {
+    pub(crate) fn talk(&mut self) {
         self.said += 1;
         let word = self.said.to_string();
         let began = Instant::now();
@@ -55,7 +55,7 @@ impl Bystanders {
         self.slowest = self.slowest.max(began.elapsed());
     }
 
-    fn were_served(&self) {
+    pub(crate) fn were_served(&self) {
         assert!(self.slowest < SERVED, "a word took {:?}", self.slowest);
     }
 }
@@ -81,7 +81,7 @@ fn is_closed(socket: &mut TcpStream) -> bool {
 }
 
 /// Waits until all of them are closed, while the bystanders talk.
-fn all_closed(sockets: &mut Vec<TcpStream>, bystanders: &mut Bystanders) {
+pub(crate) fn all_closed(sockets: &mut Vec<TcpStream>, bystanders: &mut Bystanders) {
     let deadline = Instant::now() + 2 * DEADLINE;
     for socket in &*sockets {
         socket.set_nonblocking(true).expect("it is a socket");

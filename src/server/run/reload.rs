@@ -76,6 +76,9 @@ impl<P: Print> Server<P> {
         if let Some(pins) = plan.pins.filter(|pins| !pins.is_empty()) {
             self.broker.close_unpinned(now, &pins);
         }
+        if let Some(pages) = &mut self.pages {
+            pages.set_tls(plan.pages_tls);
+        }
         let before = &self.monitor.settings;
         self.monitor.settings = Settings {
             http_port: before.http_port,
