@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 
 use super::{Json, PAGE_BYTES_MAX, Query, Refusal, Scene, Uptime, begin, between, host_and_port};
-use crate::broker::view::{ConnView, SubView};
+use crate::broker::CloseReason;
+use crate::broker::view::{Certificate, ConnView, SubView};
 use crate::time::{GoDuration, Timestamp};
 
 /// How much is said of subscriptions.
@@ -158,7 +159,7 @@ fn connection(json: &mut Json, scene: Scene<'_>, view: &ConnView<'_>, auth: bool
         json.text("kind", "Leafnode");
     } else {
         json.text("kind", "Client");
-        json.text("type", "nats");
+        json.text("type", if view.is_web { "websocket" } else { "nats" });
     }
     json.text("ip", ip);
     json.number("port", port);
@@ -180,13 +181,26 @@ fn connection(json: &mut Json, scene: Scene<'_>, view: &ConnView<'_>, auth: bool
     json.number("out_bytes", view.counts.bytes_out);
     json.number_some("stalls", view.stalls.into());
     json.count("subscriptions", view.subscriptions);
-    json.text_some("name", view.name);
+    if !view.is_leaf {
+        json.text_some("name", view.name);
+    }
     json.text_some("lang", view.lang);
     json.text_some("version", view.version);
+    if let Some(tls) = &view.tls {
+        json.text("tls_version", tls.version);
+        json.text("tls_cipher_suite", tls.cipher);
+        certificates(json, view.certificates);
+        json.flag_some("tls_first", tls.first);
+    }
+    // Who could not sign in belongs to nobody.
+    let refused = |(_, reason)| {
+        matches!(reason, CloseReason::AuthenticationFailure | CloseReason::AuthenticationTimeout)
+    };
+    let account = if view.stop.is_some_and(refused) { "" } else { view.account };
     if auth {
         json.text_some("authorized_user", view.user);
-        if view.account != "$G" {
-            json.text_some("account", view.account);
+        if account != "$G" {
+            json.text_some("account", account);
         }
     }
     let mut list = view.id.into_iter().flat_map(|id| scene.broker.subs_of(id)).peekable();
@@ -207,9 +221,25 @@ fn connection(json: &mut Json, scene: Scene<'_>, view: &ConnView<'_>, auth: bool
         json.close_list();
     }
     if auth {
-        json.text_some("name_tag", view.account);
+        json.text_some("name_tag", account);
     }
     json.close();
+}
+
+/// What a client showed in its TLS handshake.
+fn certificates(json: &mut Json, shown: &[Certificate]) {
+    if shown.is_empty() {
+        return;
+    }
+    json.list_at("tls_peer_certs");
+    for certificate in shown {
+        json.open();
+        json.text("subject", &certificate.subject_text());
+        json.text("spki_sha256", &certificate.spki_sha256);
+        json.text("cert_sha256", &certificate.sha256);
+        json.close();
+    }
+    json.close_list();
 }
 
 /// One subscription.

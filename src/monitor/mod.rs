@@ -90,6 +90,8 @@ pub struct Settings {
     pub remotes: Vec<RemoteShown>,
     /// How JetStream syncs; `None`: it is off.
     pub sync: Option<SyncShown>,
+    /// The WebSocket listener, if there is one.
+    pub web: Option<WebShown>,
 }
 
 /// A leaf remote of the configuration.
@@ -105,6 +107,29 @@ pub struct RemoteShown {
     pub deny_imports: Vec<String>,
     /// `deny_exports`.
     pub deny_exports: Vec<String>,
+}
+
+/// What is said of the WebSocket listener.
+#[derive(Clone, Debug, Default)]
+pub struct WebShown {
+    /// Where it listens; the port is the broker's.
+    pub host: String,
+    /// What is announced in its place.
+    pub advertise: String,
+    /// Who comes without credentials.
+    pub no_auth_user: String,
+    /// Of an upgrade; zero: the default.
+    pub handshake_timeout: Duration,
+    /// Of a CONNECT; zero: the default.
+    pub auth_timeout: Duration,
+    /// Without TLS.
+    pub no_tls: bool,
+    /// Only pages of this host.
+    pub same_origin: bool,
+    /// Only pages of these.
+    pub allowed_origins: Vec<String>,
+    /// Offered.
+    pub compression: bool,
 }
 
 /// How JetStream syncs.

@@ -406,9 +406,13 @@ impl Monitor {
             json.close();
         }
         json.number("slow_consumers", totals.slow_consumers.sum());
-        super::varz::by_kind(&mut json, "slow_consumer_stats", totals.slow_consumers);
+        if totals.slow_consumers.sum() > 0 {
+            super::varz::by_kind(&mut json, "slow_consumer_stats", totals.slow_consumers);
+        }
         json.number_some("stale_connections", totals.stale.sum());
-        super::varz::by_kind(&mut json, "stale_connection_stats", totals.stale);
+        if totals.stale.sum() > 0 {
+            super::varz::by_kind(&mut json, "stale_connection_stats", totals.stale);
+        }
         json.number_some("stalled_clients", totals.stalls);
         json.number("active_servers", 1);
         if let Some((_, js)) = scene.broker.jetstreams().next() {

@@ -1,6 +1,6 @@
 //! `/varz`: the server as a whole.
 
-use super::{Json, Monitor, Scene, Uptime, between, process};
+use super::{Json, Monitor, Scene, Uptime, WebShown, between, process};
 use crate::broker::connect::{API_LEVEL, PROTOCOL_VERSION};
 use crate::broker::view::ByKind;
 use crate::jetstream::JetStream;
@@ -40,10 +40,14 @@ impl Monitor {
             json.close();
         }
         self.leaf(json);
-        for name in ["mqtt", "websocket"] {
-            json.open_at(name);
-            json.close();
+        json.open_at("mqtt");
+        json.close();
+        json.open_at("websocket");
+        if let Some(web) = &self.settings.web {
+            let port = options.web_socket.as_ref().map_or(0, |offer| offer.port);
+            web_socket(json, web, port);
         }
+        json.close();
         let settings = &self.settings;
         json.open_at("jetstream");
         if let Some((_, js)) = scene.broker.jetstreams().next() {
@@ -179,6 +183,27 @@ impl Monitor {
         json.flag("compress_ok", true);
         json.flag_some("strict", options.strict);
     }
+}
+
+fn web_socket(json: &mut Json, web: &WebShown, port: u16) {
+    json.text_some("host", &web.host);
+    json.number("port", port.into());
+    json.text_some("advertise", &web.advertise);
+    json.text_some("no_auth_user", &web.no_auth_user);
+    json.number_some("handshake_timeout", nanos(web.handshake_timeout));
+    if !web.auth_timeout.is_zero() {
+        json.float("auth_timeout", web.auth_timeout.as_secs_f64());
+    }
+    json.flag_some("no_tls", web.no_tls);
+    json.flag_some("same_origin", web.same_origin);
+    if !web.allowed_origins.is_empty() {
+        json.list_at("allowed_origins");
+        for origin in &web.allowed_origins {
+            json.item(origin);
+        }
+        json.close_list();
+    }
+    json.flag_some("compression", web.compression);
 }
 
 /// Members of the statistics of JetStream.

@@ -4,9 +4,8 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
-use crate::config::{Authorization, Config, Loaded, SyncInterval};
-use crate::limits;
-use crate::monitor::{RemoteShown, Settings, SyncShown};
+use crate::config::{Authorization, Config, Loaded, SyncInterval, WebSocketConfig};
+use crate::monitor::{RemoteShown, Settings, SyncShown, WebShown};
 use crate::time::{Duration, Timestamp};
 
 /// What the pages show, for a server that listens on `port` and read its configuration at
@@ -18,9 +17,10 @@ pub fn settings(loaded: &Loaded, port: u16, loaded_at: Timestamp, start: Timesta
         host: config.host.clone(),
         port,
         auth_required: config.authorization != Authorization::None || !config.users.is_empty(),
-        tls_required: false,
-        tls_verify: false,
-        tls_timeout: Duration::from_secs(2),
+        tls_required: config.tls.is_some() && !config.allow_non_tls,
+        tls_verify: config.tls.as_ref().is_some_and(|tls| tls.verify || tls.verify_and_map),
+        tls_timeout: config.tls.as_ref().map_or(Duration::from_secs(2), |tls| tls.timeout),
+        web: config.websocket.as_ref().map(web),
         http_host: http_host(config).to_owned(),
         http_port: 0,
         https_port: 0,
@@ -34,10 +34,7 @@ pub fn settings(loaded: &Loaded, port: u16, loaded_at: Timestamp, start: Timesta
             .map(|remote| RemoteShown {
                 account: remote.account.clone(),
                 urls: remote.urls.iter().map(|url| format!("{}:{}", url.host, url.port)).collect(),
-                tls_timeout: remote
-                    .tls
-                    .as_ref()
-                    .map_or(limits::LEAF_TLS_TIMEOUT, |tls| tls.timeout),
+                tls_timeout: remote.tls.as_ref().map_or(Duration::ZERO, |tls| tls.timeout),
                 deny_imports: remote.deny_imports.clone(),
                 deny_exports: remote.deny_exports.clone(),
             })
@@ -46,6 +43,20 @@ pub fn settings(loaded: &Loaded, port: u16, loaded_at: Timestamp, start: Timesta
             SyncInterval::Always => SyncShown { interval: Duration::from_mins(2), always: true },
             SyncInterval::Every(interval) => SyncShown { interval, always: false },
         }),
+    }
+}
+
+fn web(config: &WebSocketConfig) -> WebShown {
+    WebShown {
+        host: config.host.clone(),
+        advertise: config.advertise.clone().unwrap_or_default(),
+        no_auth_user: config.no_auth_user.clone().unwrap_or_default(),
+        handshake_timeout: config.handshake_timeout.unwrap_or_default(),
+        auth_timeout: config.auth_timeout.unwrap_or_default(),
+        no_tls: config.no_tls,
+        same_origin: config.same_origin,
+        allowed_origins: config.allowed_origins.clone(),
+        compression: config.compression,
     }
 }
 
