@@ -194,6 +194,12 @@ fn neutralise(value: &mut Value) {
                     }
                 }
             }
+            // What is known of sources, in the order of a map.
+            if let Some(Value::Array(sources)) = members.get_mut("sources")
+                && sources.iter().all(|source| source.get("lag").is_some())
+            {
+                sources.sort_by_key(|source| source["name"].to_string());
+            }
             // Of a trace: the server as its events show it.
             if members.contains_key("events")
                 && let Some(server) = members.get_mut("server")
