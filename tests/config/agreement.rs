@@ -144,7 +144,16 @@ fn whole_configurations_have_the_same_values() {
 fn what_nats_server_refuses_we_refuse() {
     let snippets = snippets(include_str!("refused.txt"));
     let Some(verdicts) = both(&snippets) else { return };
-    for (snippet, verdict) in snippets.iter().zip(verdicts) {
+    for (snippet, mut verdict) in snippets.iter().zip(verdicts) {
+        // nats-server looks at some members in the order of a map: what it refuses it may
+        // accept at another time.
+        for _ in 0..20 {
+            if !matches!(verdict, (Err(_), Ok(_))) {
+                break;
+            }
+            let again = both(&[*snippet]).and_then(|mut verdicts| verdicts.pop());
+            verdict = again.unwrap_or(verdict);
+        }
         assert!(matches!(verdict, (Err(_), Err(_))), "{snippet}\n{verdict:#?}");
     }
 }
