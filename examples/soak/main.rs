@@ -15,6 +15,8 @@
 #![expect(clippy::disallowed_methods, reason = "a load in real time")]
 
 mod door;
+#[allow(dead_code, reason = "shared with the tests; each uses its part")]
+mod frames;
 mod load;
 
 use std::io::{BufRead, BufReader};

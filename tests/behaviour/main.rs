@@ -16,6 +16,9 @@ mod server;
 #[path = "../../examples/soak/door.rs"]
 #[allow(dead_code, reason = "shared with the soak; the tests have certificates of their own")]
 mod door;
+#[path = "../../examples/soak/frames.rs"]
+#[allow(dead_code, reason = "shared with the soak and the interop tests; each uses its part")]
+mod frames;
 #[path = "../../examples/soak/load.rs"]
 mod load;
 

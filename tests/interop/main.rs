@@ -25,6 +25,9 @@ mod server;
 #[path = "../behaviour/certificates.rs"]
 #[allow(dead_code, reason = "shared with the behaviour tests; each uses its part")]
 mod certificates;
+#[path = "../../examples/soak/frames.rs"]
+#[allow(dead_code, reason = "shared with the soak; each uses its part")]
+mod frames;
 
 mod backup;
 mod clients;
