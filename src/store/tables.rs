@@ -5,7 +5,7 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
-use crate::jetstream::engine::rows::{Order, Rows, RowsMut, Table, Visit};
+use crate::jetstream::engine::rows::{Order, Read, Rows, RowsMut, Table, Visit};
 use crate::jetstream::storage::StoreError;
 
 type Bytes = &'static [u8];
@@ -52,15 +52,15 @@ impl ReadRows {
     }
 }
 
-fn get<R>(
+fn lend(
     table: &impl ReadableTable<Bytes, Bytes>,
     key: &[u8],
-    read: impl FnOnce(&[u8]) -> R,
-) -> Result<Option<R>, StoreError> {
-    match table.get(key) {
-        Ok(found) => Ok(found.map(|value| read(value.value()))),
-        Err(error) => Err(storage_error(&error)),
+    read: &mut Read<'_>,
+) -> Result<(), StoreError> {
+    if let Some(value) = table.get(key).map_err(|error| storage_error(&error))? {
+        read(value.value());
     }
+    Ok(())
 }
 
 fn scan(
@@ -88,13 +88,8 @@ fn scan(
 }
 
 impl Rows for WriteRows<'_> {
-    fn get<R>(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError> {
-        get(&self.0[table as usize], key, read)
+    fn lend(&self, table: Table, key: &[u8], read: &mut Read<'_>) -> Result<(), StoreError> {
+        lend(&self.0[table as usize], key, read)
     }
 
     fn scan(
@@ -110,13 +105,8 @@ impl Rows for WriteRows<'_> {
 }
 
 impl Rows for ReadRows {
-    fn get<R>(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError> {
-        get(&self.0[table as usize], key, read)
+    fn lend(&self, table: Table, key: &[u8], read: &mut Read<'_>) -> Result<(), StoreError> {
+        lend(&self.0[table as usize], key, read)
     }
 
     fn scan(

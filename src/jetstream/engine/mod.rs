@@ -94,12 +94,13 @@ impl From<StoreError> for ApplyError {
 
 /// Reads what there is, for [`StoreReply::Recovered`].
 pub fn recover(rows: &impl Rows) -> Result<StoreReply, StoreError> {
-    read::recover(&AnyRows::new(rows))
+    let rows: AnyRows<'_> = rows;
+    read::recover(&rows)
 }
 
 /// Did an unclean end leave sequences that replies may have named?
 pub fn has_reserved(rows: &impl Rows) -> Result<bool, StoreError> {
-    let rows = &AnyRows::new(rows);
+    let rows: &AnyRows<'_> = &(rows as _);
     let StoreReply::Recovered { streams, .. } = read::recover(rows)? else { return Ok(false) };
     for found in streams {
         if read::head(rows, found.stream)?.is_some_and(|head| head.reserved > 0) {
@@ -113,7 +114,7 @@ pub fn has_reserved(rows: &impl Rows) -> Result<bool, StoreError> {
 /// had been removed; call it before anything else is applied. Returns whether it changed
 /// anything.
 pub fn settle_reserved(rows: &mut impl RowsMut, clean: bool) -> Result<bool, StoreError> {
-    let rows = &mut AnyRowsMut::new(rows);
+    let rows: &mut AnyRowsMut<'_> = &mut (rows as _);
     let StoreReply::Recovered { streams, .. } = read::recover(rows)? else { return Ok(false) };
     let mut changed = false;
     for found in streams {
@@ -152,7 +153,7 @@ pub fn apply(
     requests: &[StoreRequest],
     options: &ApplyOptions,
 ) -> Result<Applied, ApplyError> {
-    let rows = &mut AnyRowsMut::new(rows);
+    let rows: &mut AnyRowsMut<'_> = &mut (rows as _);
     let mut commit = Commit { rows, options, works: BTreeMap::new(), must_sync: false };
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {

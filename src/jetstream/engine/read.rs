@@ -797,7 +797,7 @@ pub fn is_read(request: &StoreRequest) -> bool {
 
 /// Answers a request that [`is_read`]; `None` for any other.
 pub fn answer(rows: &impl Rows, request: &StoreRequest) -> Option<StoreReply> {
-    let rows = &AnyRows::new(rows);
+    let rows: &AnyRows<'_> = &(rows as _);
     let with = |stream: StreamId, read: &mut dyn FnMut(&Head) -> Result<(), StoreError>| {
         head(rows, stream)
             .and_then(|head| head.ok_or_else(no_stream))

@@ -47,15 +47,28 @@ pub enum Order {
 /// Called for each row of a scan; false ends it.
 pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError> + 'v;
 
+/// Called with the value of a row.
+pub type Read<'r> = dyn FnMut(&[u8]) + 'r;
+
 /// Tables that can be read.
 pub trait Rows {
-    /// Lends the value of one row.
+    /// Lends the value of one row to `read`, once, if it is there.
+    fn lend(&self, table: Table, key: &[u8], read: &mut Read<'_>) -> Result<(), StoreError>;
+
+    /// What `read` makes of the value of one row.
     fn get<R>(
         &self,
         table: Table,
         key: &[u8],
         read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError>;
+    ) -> Result<Option<R>, StoreError>
+    where
+        Self: Sized,
+    {
+        let (mut read, mut result) = (Some(read), None);
+        self.lend(table, key, &mut |value| result = read.take().map(|read| read(value)))?;
+        Ok(result)
+    }
 
     /// Visits the rows with `from <= key < to`.
     fn scan(
@@ -81,103 +94,14 @@ pub trait RowsMut: Rows {
 }
 
 /// Tables of whatever kind, to be read: the engine is compiled once for all of them.
-pub(super) struct AnyRows<'r>(&'r dyn Lend);
+pub(super) type AnyRows<'r> = &'r dyn Rows;
 
 /// The same, to be written.
-pub(super) struct AnyRowsMut<'r>(&'r mut dyn LendMut);
-
-impl<'r> AnyRows<'r> {
-    pub(super) fn new(rows: &'r impl Rows) -> Self {
-        Self(rows)
-    }
-}
-
-impl<'r> AnyRowsMut<'r> {
-    pub(super) fn new(rows: &'r mut impl RowsMut) -> Self {
-        Self(rows)
-    }
-}
-
-/// [`Rows`] as a trait of objects.
-trait Lend {
-    fn lend(&self, table: Table, key: &[u8], read: &mut dyn FnMut(&[u8]))
-    -> Result<(), StoreError>;
-
-    fn visit(
-        &self,
-        table: Table,
-        range: (&[u8], &[u8]),
-        order: Order,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError>;
-}
-
-/// [`RowsMut`] as a trait of objects.
-trait LendMut: Lend {
-    fn set(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
-    fn unset(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
-    fn unset_range(&mut self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StoreError>;
-}
-
-impl<T: Rows> Lend for T {
-    fn lend(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), StoreError> {
-        self.get(table, key, read).map(|_| ())
-    }
-
-    fn visit(
-        &self,
-        table: Table,
-        range: (&[u8], &[u8]),
-        order: Order,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError> {
-        self.scan(table, range.0, range.1, order, visit)
-    }
-}
-
-impl<T: RowsMut> LendMut for T {
-    fn set(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.put(table, key, value)
-    }
-
-    fn unset(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.remove(table, key)
-    }
-
-    fn unset_range(&mut self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
-        self.remove_range(table, from, to)
-    }
-}
-
-/// What [`Rows::get`] promises, by [`Lend::lend`].
-fn get<R, L: Lend + ?Sized>(
-    rows: &L,
-    table: Table,
-    key: &[u8],
-    read: impl FnOnce(&[u8]) -> R,
-) -> Result<Option<R>, StoreError> {
-    let (mut read, mut result) = (Some(read), None);
-    rows.lend(table, key, &mut |value| {
-        if let Some(read) = read.take() {
-            result = Some(read(value));
-        }
-    })?;
-    Ok(result)
-}
+pub(super) type AnyRowsMut<'r> = &'r mut dyn RowsMut;
 
 impl Rows for AnyRows<'_> {
-    fn get<R>(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError> {
-        get(self.0, table, key, read)
+    fn lend(&self, table: Table, key: &[u8], read: &mut Read<'_>) -> Result<(), StoreError> {
+        (**self).lend(table, key, read)
     }
 
     fn scan(
@@ -188,18 +112,13 @@ impl Rows for AnyRows<'_> {
         order: Order,
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        self.0.visit(table, (from, to), order, visit)
+        (**self).scan(table, from, to, order, visit)
     }
 }
 
 impl Rows for AnyRowsMut<'_> {
-    fn get<R>(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError> {
-        get(&*self.0, table, key, read)
+    fn lend(&self, table: Table, key: &[u8], read: &mut Read<'_>) -> Result<(), StoreError> {
+        (**self).lend(table, key, read)
     }
 
     fn scan(
@@ -210,21 +129,21 @@ impl Rows for AnyRowsMut<'_> {
         order: Order,
         visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
-        self.0.visit(table, (from, to), order, visit)
+        (**self).scan(table, from, to, order, visit)
     }
 }
 
 impl RowsMut for AnyRowsMut<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.0.set(table, key, value)
+        (**self).put(table, key, value)
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.0.unset(table, key)
+        (**self).remove(table, key)
     }
 
     fn remove_range(&mut self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
-        self.0.unset_range(table, from, to)
+        (**self).remove_range(table, from, to)
     }
 }
 
@@ -244,13 +163,11 @@ impl MemRows {
 }
 
 impl Rows for MemRows {
-    fn get<R>(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, StoreError> {
-        Ok(self.table(table).get(key).map(|value| read(value)))
+    fn lend(&self, table: Table, key: &[u8], read: &mut Read<'_>) -> Result<(), StoreError> {
+        if let Some(value) = self.table(table).get(key) {
+            read(value);
+        }
+        Ok(())
     }
 
     fn scan(
