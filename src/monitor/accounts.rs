@@ -80,10 +80,7 @@ pub(super) fn stats(json: &mut Json, view: &AccountStats<'_>) {
         json.number("bytes", bytes);
         let leafs = pair(&view.traffic.leafs, is_sent);
         for (part, (msgs, bytes)) in [("gateways", (0, 0)), ("routes", (0, 0)), ("leafs", leafs)] {
-            json.open_at(part);
-            json.number("msgs", msgs);
-            json.number("bytes", bytes);
-            json.close();
+            json.traffic(part, msgs, bytes);
         }
         json.close();
     }

@@ -104,15 +104,8 @@ impl Monitor {
         client(&mut json, view, true);
         let counts = &view.counts;
         // As the client sees it.
-        for (name, msgs, bytes) in [
-            ("sent", counts.msgs_in, counts.bytes_in),
-            ("received", counts.msgs_out, counts.bytes_out),
-        ] {
-            json.open_at(name);
-            json.number("msgs", msgs);
-            json.number("bytes", bytes);
-            json.close();
-        }
+        json.traffic("sent", counts.msgs_in, counts.bytes_in);
+        json.traffic("received", counts.msgs_out, counts.bytes_out);
         json.text("reason", view.stop.map_or("", |(_, reason)| reason.text()));
         json.close();
         json

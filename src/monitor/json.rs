@@ -74,6 +74,14 @@ impl Json {
         self.out.push(b'{');
     }
 
+    /// Messages and bytes as a member.
+    pub fn traffic(&mut self, key: &str, msgs: u64, bytes: u64) {
+        self.open_at(key);
+        self.number("msgs", msgs);
+        self.number("bytes", bytes);
+        self.close();
+    }
+
     /// The end of an object.
     pub fn close(&mut self) {
         self.out.push(b'}');

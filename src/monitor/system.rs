@@ -394,17 +394,10 @@ impl Monitor {
         let clients = totals.client_counts;
         let mut all = clients;
         all.add(totals.leaf_counts);
-        for (name, msgs, bytes) in [
-            ("sent", all.msgs_out, all.bytes_out),
-            ("sent_to_clients", clients.msgs_out, clients.bytes_out),
-            ("received", all.msgs_in, all.bytes_in),
-            ("received_from_clients", clients.msgs_in, clients.bytes_in),
-        ] {
-            json.open_at(name);
-            json.number("msgs", msgs);
-            json.number("bytes", bytes);
-            json.close();
-        }
+        json.traffic("sent", all.msgs_out, all.bytes_out);
+        json.traffic("sent_to_clients", clients.msgs_out, clients.bytes_out);
+        json.traffic("received", all.msgs_in, all.bytes_in);
+        json.traffic("received_from_clients", clients.msgs_in, clients.bytes_in);
         json.number("slow_consumers", totals.slow_consumers.sum());
         if totals.slow_consumers.sum() > 0 {
             super::varz::by_kind(&mut json, "slow_consumer_stats", totals.slow_consumers);

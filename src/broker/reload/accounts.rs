@@ -82,8 +82,7 @@ impl Broker {
         if crosses {
             self.core.end_imports();
         }
-        let ids: Vec<AccountId> = self.core.account_ids().collect();
-        for id in ids {
+        for id in self.core.account_ids() {
             let Some(state) = self.core.account(id) else { continue };
             let kept = id == AccountId::GLOBAL
                 || id == AccountId::SYSTEM
@@ -97,8 +96,7 @@ impl Broker {
                 self.add_account(declared);
             }
         }
-        let ids: Vec<AccountId> = self.core.account_ids().collect();
-        for id in ids {
+        for id in self.core.account_ids() {
             let Some(state) = self.core.account(id) else { continue };
             let declared = options.accounts.iter().find(|account| *account.name == *state.name);
             let none = Account::named(&state.name);
@@ -181,8 +179,7 @@ impl Broker {
             return;
         }
         let has = account::with_jetstream(options);
-        let ids: Vec<AccountId> = self.core.account_ids().collect();
-        for id in ids {
+        for id in self.core.account_ids() {
             let Some(state) = self.core.account(id) else { continue };
             // `$G` keeps it when other accounts come, as in nats-server.
             let keeps = &*state.name == GLOBAL && state.js.is_some();

@@ -90,6 +90,13 @@ pub(crate) struct Intakes {
     number: u32,
 }
 
+impl Intakes {
+    /// One of a stream, by its place.
+    fn get_mut(&mut self, stream: StreamId, index: usize) -> Option<&mut Intake> {
+        self.of.get_mut(&stream)?.get_mut(index)
+    }
+}
+
 /// What stream info shows of one.
 #[derive(Serialize)]
 pub(super) struct Shown {
@@ -348,7 +355,7 @@ impl JetStream {
             }
         }
         for (id, index) in due {
-            let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index)) else {
+            let Some(intake) = self.intakes.get_mut(id, index) else {
                 continue;
             };
             if intake.outstanding > 0 {
@@ -458,7 +465,7 @@ impl JetStream {
         let identity = ("Nats-Stream-Identity", &intake.identity[..]);
         let fields = if is_mirror { &[level][..] } else { &[level, identity][..] };
         headers::write_status(&mut block, "", fields);
-        let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index)) else {
+        let Some(intake) = self.intakes.get_mut(id, index) else {
             return;
         };
         intake.number = number;
@@ -479,7 +486,7 @@ impl JetStream {
 
     /// Notes a failed attempt and says how long to wait for the next.
     fn failed(&mut self, id: StreamId, index: usize, error: Option<ApiError>) -> Duration {
-        let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index)) else {
+        let Some(intake) = self.intakes.get_mut(id, index) else {
             return RETRY;
         };
         intake.fails = intake.fails.saturating_add(1);
@@ -536,8 +543,7 @@ impl JetStream {
     ) {
         let error = match error_of(msg.payload) {
             Ok(None) => {
-                let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index))
-                else {
+                let Some(intake) = self.intakes.get_mut(id, index) else {
                     return;
                 };
                 intake.phase = Phase::Running;
@@ -554,7 +560,7 @@ impl JetStream {
             Err(()) => None,
         };
         let is_other = error.as_ref().is_some_and(|error| error.err_code == 10225);
-        if let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index))
+        if let Some(intake) = self.intakes.get_mut(id, index)
             && is_other
         {
             // The stream was made anew: from its start.
@@ -576,7 +582,7 @@ impl JetStream {
         msg: Inbound<'_>,
         host: &mut impl Host,
     ) {
-        let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index)) else {
+        let Some(intake) = self.intakes.get_mut(id, index) else {
             return;
         };
         if !msg.reply.is_empty() {
@@ -605,7 +611,7 @@ impl JetStream {
         msg: Inbound<'_>,
         host: &mut impl Host,
     ) -> bool {
-        let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index)) else {
+        let Some(intake) = self.intakes.get_mut(id, index) else {
             return true;
         };
         let transforms = intake.transforms.iter();
@@ -631,7 +637,7 @@ impl JetStream {
         if !self.ingest_origin(id, timestamp, (to, &block, msg.payload), origin, host) {
             return false;
         }
-        if let Some(intake) = self.intakes.of.get_mut(&id).and_then(|of| of.get_mut(index)) {
+        if let Some(intake) = self.intakes.get_mut(id, index) {
             intake.last = seq;
             intake.outstanding += 1;
         }
