@@ -17,6 +17,7 @@ pub mod net;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod server;
+mod sorted;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod subject;

@@ -83,12 +83,13 @@ fn the_core_does_no_io_and_reads_no_clock() {
 #[test]
 fn arrows_between_the_rooms_point_down() {
     // What a room may name with `crate::`, besides the rooms of values and itself.
-    let values = ["subject", "id", "time", "limits"];
+    let values = ["subject", "id", "time", "limits", "sorted"];
     let below = [
         ("subject", &[][..]),
         ("id", &[]),
         ("time", &[]),
         ("limits", &[]),
+        ("sorted", &[]),
         ("proto", &[]),
         ("auth", &["proto"]),
         ("leaf", &["proto", "auth"]),

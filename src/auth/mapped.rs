@@ -14,6 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::certificate::{Certificate, Rdn};
+use crate::sorted;
 
 /// The order in which the subject is written, last first, when it is compared as a text.
 const TEXT_ORDER: [&str; 9] =
@@ -95,8 +96,8 @@ fn same(theirs: &[Rdn], ours: &[Rdn]) -> bool {
     theirs.len() == ours.len()
         && theirs.iter().zip(ours).all(|(a, b)| {
             let (mut a, mut b) = (a.clone(), b.clone());
-            a.sort();
-            b.sort();
+            sorted::sort(&mut a);
+            sorted::sort(&mut b);
             a == b
         })
 }
@@ -104,9 +105,9 @@ fn same(theirs: &[Rdn], ours: &[Rdn]) -> bool {
 fn sorted(name: &[Rdn]) -> Vec<Rdn> {
     let mut name = name.to_vec();
     for part in &mut name {
-        part.sort();
+        sorted::sort(part);
     }
-    name.sort();
+    sorted::sort(&mut name);
     name
 }
 

@@ -20,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::sorted;
 use crate::subject::{collides, has_wildcard, is_subset, matches};
 use crate::time::Duration;
 
@@ -197,7 +198,7 @@ impl List {
                 None => list.literals.push(subject),
             }
         }
-        list.literals.sort_unstable();
+        sorted::sort(&mut list.literals);
         list.literals.dedup();
         list
     }

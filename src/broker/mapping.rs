@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use super::core::Core;
 use crate::auth::account::{Account, Mapping};
 use crate::id::AccountId;
+use crate::sorted;
 use crate::subject::transform::{Purpose, Transform};
 use crate::subject::{has_wildcard, matches};
 
@@ -71,7 +72,7 @@ pub(super) fn rules(account: &Account) -> (Vec<Rule>, Vec<String>) {
             )),
         }
     }
-    rules.sort_by_key(|rule| has_wildcard(&rule.source));
+    sorted::sort_by_key(&mut rules, |rule| has_wildcard(&rule.source));
     (rules, problems)
 }
 

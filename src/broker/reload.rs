@@ -16,6 +16,7 @@ pub(super) use self::accounts::Standby;
 use super::conn::{Client, CloseReason, Conn, Kind};
 use super::options::Options;
 use super::{Broker, Notice, Output};
+use crate::sorted;
 use crate::time::Now;
 
 impl Broker {
@@ -75,7 +76,7 @@ impl Broker {
             .filter(|(_, conn)| !conn.closing && conn.client().is_some_and(Client::counts))
             .map(|(_, conn)| (conn.cid, conn.id.index))
             .collect();
-        clients.sort_unstable();
+        sorted::sort(&mut clients);
         let closed: Vec<u32> =
             clients.iter().rev().take(surplus).map(|&(_, index)| index).collect();
         if closed.is_empty() {
@@ -106,7 +107,7 @@ impl Broker {
                 others.push((conn.cid, conn.id.index, key.into()));
             }
         }
-        others.sort_unstable();
+        sorted::sort(&mut others);
         for (_, index, key) in &others {
             core.debug(*index, &format!("Failed pinned cert test for key id: {key}"));
             core.close(*index, CloseReason::TlsHandshakeFailure, true);

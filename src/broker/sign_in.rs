@@ -37,6 +37,7 @@ use crate::auth::sign_in::{
 use crate::auth::user::ConnectionType;
 use crate::id::{AccountId, ConnId};
 use crate::limits::{PARKED_BYTES_MAX, PASSWORDS_KNOWN_MAX};
+use crate::sorted;
 use crate::time::Now;
 
 /// Signing in, as the broker sees it.
@@ -427,7 +428,7 @@ impl Broker {
             }
         }
         client.access = access;
-        refused.sort_unstable();
+        sorted::sort(&mut refused);
         for id in refused {
             self.end_refused(index, id, next);
         }

@@ -18,6 +18,7 @@ use super::units::{duration, is_filter, short};
 use crate::auth::account::{
     Export, ExportKind, Import, ImportKind, Latency, ResponseType, Sampling,
 };
+use crate::sorted;
 use crate::subject::transform::{Purpose, Transform, tokenized, untokenized};
 use crate::subject::{collides, has_wildcard, is_subset, is_valid_literal, tokens};
 use std::collections::BTreeMap;
@@ -534,7 +535,7 @@ fn cyclic(imports: &[Imported]) -> Vec<usize> {
             }
         }
     }
-    found.sort_unstable();
+    sorted::sort(&mut found);
     found.dedup();
     found
 }

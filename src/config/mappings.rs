@@ -7,6 +7,7 @@ use super::parser::{Map, Node, Value};
 use super::read::Reader;
 use super::units::{is_filter, short};
 use crate::auth::account::{Destination, Mapping};
+use crate::sorted;
 use crate::subject::transform::{Purpose, Transform};
 
 impl Reader<'_> {
@@ -147,6 +148,6 @@ fn check(source: &str, destinations: &[Destination]) -> Result<(), String> {
 /// The pairs of a block whose keys are free, in the order of the text.
 pub(super) fn in_order(map: &Map) -> Vec<(&str, &super::parser::Entry)> {
     let mut pairs: Vec<_> = map.iter().map(|(key, entry)| (key.as_str(), entry)).collect();
-    pairs.sort_by_key(|(_, entry)| (entry.place.line, entry.place.column));
+    sorted::sort_by_key(&mut pairs, |(_, entry)| (entry.place.line, entry.place.column));
     pairs
 }

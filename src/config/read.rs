@@ -17,6 +17,7 @@ use super::units::{host_port, short};
 use super::values::set_unless_zero;
 use super::{Config, Loaded, WriteTimeout};
 use crate::auth::nkey::PublicKey;
+use crate::sorted;
 use crate::time::GoDuration;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -37,7 +38,7 @@ pub(crate) fn load(path: &Path, surroundings: &dyn Surroundings) -> Result<Loade
     let main_file = path.display().to_string();
     let sorted = |collected: Collected| {
         let mut list = collected.into_vec();
-        list.sort_by(|a, b| {
+        sorted::sort_by(&mut list, |a, b| {
             let key = |place: &Place| (*place.file != *main_file, place.line, place.column);
             key(&a.place).cmp(&key(&b.place))
         });

@@ -12,6 +12,7 @@ use super::mistake::nearest;
 use super::parser::{Entry, Map, Node, Value};
 use super::read::Reader;
 use super::units::{duration, short};
+use crate::sorted;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl Reader<'_> {
                 Support::NotYet(instead) => self.not_yet(name, entry, instead),
             }
         }
-        entries.sort_by_key(|(_, entry)| (entry.place.line, entry.place.column));
+        sorted::sort_by_key(&mut entries, |(_, entry)| (entry.place.line, entry.place.column));
         entries
     }
 

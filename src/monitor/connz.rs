@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::{Json, PAGE_BYTES_MAX, Query, Refusal, Scene, Uptime, begin, between, host_and_port};
 use crate::broker::CloseReason;
 use crate::broker::view::{Certificate, ConnView, SubView};
+use crate::sorted;
 use crate::time::{GoDuration, Timestamp};
 
 /// How much is said of subscriptions.
@@ -120,7 +121,7 @@ pub(super) fn write(json: &mut Json, scene: Scene<'_>, query: &Query) -> Result<
             found.push((rank(sort, &view, scene.now.wall), view));
         }
     }
-    found.sort_unstable_by_key(|(rank, _)| *rank);
+    sorted::sort_by_key(&mut found, |(rank, _)| *rank);
     let shown = found.get(offset.min(found.len())..).unwrap_or(&[]);
     let shown = shown.get(..limit).unwrap_or(shown);
     if known {

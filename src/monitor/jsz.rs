@@ -4,6 +4,7 @@ use super::varz::{jetstream_limits, jetstream_stats};
 use super::{Json, Monitor, PAGE_BYTES_MAX, Query, Refusal, Scene};
 use crate::jetstream::JetStream;
 use crate::jetstream::stream::Stream;
+use crate::sorted;
 
 /// What is asked for.
 struct Wanted {
@@ -110,7 +111,7 @@ impl Monitor {
         json.number("bytes", numbers.memory.saturating_add(numbers.storage));
         let one = query.text("acc");
         let mut all: Vec<&JetStream> = scene.broker.jetstreams().map(|(_, js)| js).collect();
-        all.sort_by_key(|js| js.settings().account.as_str());
+        sorted::sort_by(&mut all, |a, b| a.settings().account.cmp(&b.settings().account));
         let listed = accounts || wanted.streams || !one.is_empty();
         let shown: Vec<&JetStream> = if one.is_empty() {
             all.iter().copied().skip(offset).take(limit).collect()

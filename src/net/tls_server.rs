@@ -31,6 +31,7 @@ use super::tls_session::TlsSession;
 use crate::auth::certificate::Certificate;
 use crate::broker::arrival::TlsFacts;
 use crate::config::{CipherSuite as TlsSuite, Curve, TlsServerConfig};
+use crate::sorted;
 use crate::time::{Duration, Instant};
 
 /// Makes TLS sessions of one listener.
@@ -162,7 +163,7 @@ impl TlsServer {
 /// The algorithms the options leave.
 fn provider(options: &TlsServerConfig) -> CryptoProvider {
     let mut provider = ring::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| rank(suite.suite()));
+    sorted::sort_by_key(&mut provider.cipher_suites, |suite| rank(suite.suite()));
     if let Some(chosen) = &options.cipher_suites {
         // As in Go, TLS 1.3 always offers all of its own.
         let all = std::mem::take(&mut provider.cipher_suites);

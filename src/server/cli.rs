@@ -19,6 +19,7 @@ use crate::config::{
     Authorization, CertificateFiles, Config, JetStreamConfig, Loaded, Mistake, Mistakes, Place,
     Secret, Surroundings,
 };
+use crate::sorted;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -737,7 +738,7 @@ fn running(processes: &Path, prefix: &str) -> Vec<i32> {
         .filter_map(|name| name.parse().ok())
         .filter(|pid| *pid != own)
         .collect();
-    pids.sort_unstable();
+    sorted::sort(&mut pids);
     pids
 }
 

@@ -334,7 +334,15 @@ impl<P: Print> Server<P> {
         let result = self.poller.wait(timeout, &mut ready);
         let now = self.clock.now();
         // Who said a lot comes last, after what the others caused has been written.
-        ready.sort_by_key(|event| self.is_bulky(event.key));
+        let mut bulky = Vec::new();
+        ready.retain(|event| {
+            let is_bulky = self.is_bulky(event.key);
+            if is_bulky {
+                bulky.push(*event);
+            }
+            !is_bulky
+        });
+        ready.append(&mut bulky);
         let mut quiet = true;
         for event in ready.drain(..) {
             if quiet && self.is_bulky(event.key) {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use super::log::Level;
 use super::zone::Zone;
+use crate::sorted;
 use crate::time::Timestamp;
 
 /// The mode of a new log file, as nats-server's.
@@ -126,7 +127,7 @@ impl LogFile {
             .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| is_backup(name))
             .collect();
-        names.sort_unstable();
+        sorted::sort(&mut names);
         let surplus = names.len().saturating_sub(backups);
         names
             .into_iter()
@@ -284,7 +285,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        names.sort_unstable();
+        sorted::sort(&mut names);
         assert_eq!(
             names,
             [

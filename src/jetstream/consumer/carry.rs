@@ -17,6 +17,7 @@ use crate::jetstream::backup::{ConsumerState, PendingAck, Position as Shown};
 use crate::jetstream::json::{self, FromJson, Json, Path};
 use crate::jetstream::storage::{ConsumerRecord, Seq};
 use crate::jetstream::stream::StreamConfig;
+use crate::sorted;
 use crate::time::{Duration, Now, nanos};
 
 #[derive(Serialize)]
@@ -198,7 +199,7 @@ impl JetStream {
         let mut progress = Progress::restored(delivered, position(state.floor));
         progress.redelivered.extend(state.redelivered.0);
         let mut pending = state.pending.0;
-        pending.sort_unstable_by_key(|(seq, _)| *seq);
+        sorted::sort_by_key(&mut pending, |(seq, _)| *seq);
         for (seq, ack) in pending.into_iter().filter(|(seq, _)| *seq <= delivered.stream) {
             let wait = config.redelivery_wait(progress.deliveries(seq)).unwrap_or_default();
             let gone = u64::try_from(now.wall.0.saturating_sub(ack.timestamp)).unwrap_or(0);

@@ -25,6 +25,7 @@ use crate::jetstream::JetStream;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError, Asker};
 use crate::proto::headers;
+use crate::sorted;
 use crate::time::{Duration, Now};
 
 /// The header that carries [`identity`].
@@ -137,7 +138,7 @@ impl JetStream {
                 kept.push((since, other));
             }
         }
-        kept.sort_unstable();
+        sorted::sort(&mut kept);
         let surplus = (kept.len() + 1).saturating_sub(KEPT_MAX);
         for (_, other) in kept.into_iter().take(surplus) {
             self.remove_consumer(now, other, host);

@@ -29,6 +29,7 @@ use crate::id::StreamId;
 use crate::jetstream::storage::{
     REMOVED_LIST_MAX, Removed, Seq, StoreError, StreamSettings, StreamState, StreamUpdate,
 };
+use crate::sorted;
 use crate::time::Timestamp;
 
 /// Oldest messages of a subject whose sequences its row keeps, where a limit per subject
@@ -108,7 +109,7 @@ impl RemovedLog {
             Some((first, last)) => Removed::Many { first, last },
             None if list.is_empty() => Removed::None,
             None => {
-                list.sort_unstable_by_key(|(seq, _)| *seq);
+                sorted::sort_by_key(&mut list, |(seq, _)| *seq);
                 Removed::Some(list)
             }
         }
@@ -369,7 +370,7 @@ impl<'r> Work<'r> {
 
     fn write_dues(&mut self, rows: &mut impl RowsMut) -> Result<(), StoreError> {
         let mut dues = core::mem::take(&mut self.new_dues);
-        dues.sort_unstable();
+        sorted::sort(&mut dues);
         for (at, seq) in dues {
             rows.put(Table::Ids, &keys::due(self.stream, at, seq), b"")?;
         }

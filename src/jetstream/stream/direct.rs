@@ -398,7 +398,8 @@ fn scan(
     }
     multi.last_seq = 0;
     multi.seqs = found.into_values().filter(|&seq| seq >= multi.from).collect();
-    multi.seqs.sort_unstable_by(|a, b| b.cmp(a));
+    multi.seqs.sort_unstable();
+    multi.seqs.reverse();
     each(multi)
 }
 
