@@ -4,20 +4,56 @@
 //! describes each stack frame for whoever would unwind it: 7 % of the program. Its own switch
 //! for that, `-C force-unwind-tables=no`, can only be given to all profiles alike, and tests
 //! do unwind. So the linker drops the tables, in this profile alone. It also puts what an idle
-//! server runs in one place.
+//! server runs in one place, and, where it can, keeps one copy of functions that came out
+//! alike.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=targets/layout.ld");
-    let var = |name: &str| std::env::var_os(name).unwrap_or_default();
-    let profile = profile(&PathBuf::from(var("OUT_DIR")));
-    if profile == "release" && var("CARGO_CFG_TARGET_OS") == "linux" {
-        let script = PathBuf::from(var("CARGO_MANIFEST_DIR")).join("targets/layout.ld");
-        println!("cargo::rustc-link-arg-bin=sedge=-Wl,-T,{}", script.display());
+    let out_dir = PathBuf::from(var("OUT_DIR"));
+    if profile(&out_dir) != "release" || var("CARGO_CFG_TARGET_OS") != "linux" {
+        return;
     }
+    let script = PathBuf::from(var("CARGO_MANIFEST_DIR")).join("targets/layout.ld");
+    println!("cargo::rustc-link-arg-bin=sedge=-Wl,-T,{}", script.display());
+    // Nothing here compares the addresses of functions, and Rust promises none.
+    if linker_takes(FOLD, &out_dir) {
+        println!("cargo::rustc-link-arg-bin=sedge={FOLD}");
+    }
+}
+
+/// LLD, which rustc brings for x86-64, knows this; zig's command line and GNU ld do not.
+const FOLD: &str = "-Wl,--icf=all";
+
+/// Whether the linker of this build takes `flag`: links the smallest program with it. An
+/// answer of no costs size and nothing else.
+fn linker_takes(flag: &str, out_dir: &Path) -> bool {
+    let source = out_dir.join("probe.rs");
+    if std::fs::write(&source, "fn main() {}").is_err() {
+        return false;
+    }
+    let mut rustc = Command::new(var("RUSTC"));
+    rustc.arg("--target").arg(var("TARGET")).arg("--crate-name=probe").arg("-o");
+    rustc.arg(out_dir.join("probe")).arg(format!("-Clink-arg={flag}"));
+    let linker = var("RUSTC_LINKER");
+    if !linker.is_empty() {
+        let mut option = OsString::from("-Clinker=");
+        option.push(linker);
+        rustc.arg(option);
+    }
+    let flags = var("CARGO_ENCODED_RUSTFLAGS");
+    let flags = flags.to_str().unwrap_or_default();
+    rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
+    rustc.arg(source);
+    rustc.output().is_ok_and(|output| output.status.success())
+}
+
+fn var(name: &str) -> OsString {
+    std::env::var_os(name).unwrap_or_default()
 }
 
 /// Its folder, `target/[triple/]<profile>/build/...`: no variable has the name. Where cargo
