@@ -49,6 +49,13 @@ pub(super) struct Msg<'a> {
     pub(super) payload: &'a [u8],
 }
 
+impl Msg<'_> {
+    /// Do its receivers see another subject than the one they subscribed to?
+    pub(super) fn is_renamed(&self) -> bool {
+        self.subject != self.to
+    }
+}
+
 /// Where a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin<'a> {
@@ -92,6 +99,8 @@ pub(super) struct Deferred {
     pub(super) reply: Box<[u8]>,
     pub(super) headers: Box<[u8]>,
     pub(super) payload: Box<[u8]>,
+    /// The slot of the connection it is from.
+    pub(super) asking: Option<u32>,
 }
 
 /// Tables and everything a delivery touches.
@@ -124,6 +133,8 @@ pub(super) struct Core {
     pub(super) clients: usize,
     pub(super) now: Now,
     pub(super) deferred: VecDeque<Deferred>,
+    /// The slot of the connection whose message JetStream is handling.
+    pub(super) asking: Option<u32>,
     pub(super) leaf_hits: LeafHits,
     /// For what is written to leaf connections.
     pub(super) leaf_scratch: Vec<u8>,
@@ -175,6 +186,7 @@ impl Core {
             clients: 0,
             now: Now::default(),
             deferred: VecDeque::new(),
+            asking: None,
             leaf_hits: LeafHits::default(),
             leaf_scratch: Vec::new(),
             targets: Vec::new(),

@@ -76,6 +76,7 @@ impl Host for View<'_> {
                 reply: reply.into(),
                 headers: headers.into(),
                 payload: payload.into(),
+                asking: None,
             });
         }
         core.targets = targets;
@@ -92,9 +93,18 @@ impl Host for View<'_> {
     }
 
     fn has_interest(&mut self, subject: &[u8]) -> bool {
-        let Some(account) = self.core.account_mut(self.account) else { return false };
+        let core = &mut *self.core;
+        let Some(account) = core.accounts.get_mut(usize::from(self.account.0)) else {
+            return false;
+        };
         let found = account.interest.find(subject);
-        let any = !found.matches().is_empty();
+        let matches = found.matches();
+        let waits = |sub: &SubId| {
+            let receiver = core.subs.get(sub.0 as usize).map(|sub| &sub.receiver);
+            // All answers to another account come there: is one wanted under this subject?
+            receiver != Some(&Receiver::Responses) || account.crossing.waits_for(subject)
+        };
+        let any = !matches.queues.is_empty() || matches.plain.iter().any(waits);
         account.interest.recycle(found);
         any
     }
@@ -125,6 +135,10 @@ impl Host for View<'_> {
             JsNotice::Warn(text) => Notice::warn(text),
             JsNotice::Error(text) => Notice::error(text),
         }));
+    }
+
+    fn requester(&self) -> Vec<u8> {
+        self.core.requester()
     }
 
     fn has_leafs(&self) -> bool {

@@ -587,9 +587,11 @@ impl Broker {
                 headers: msg.headers,
                 payload: msg.payload,
             };
+            self.core.asking = origin.conn();
             for (account, target) in targets.drain(..) {
                 self.hand_to_js(now, account, target, inbound);
             }
+            self.core.asking = None;
             self.run_deferred(now);
         }
         self.targets = targets;
@@ -640,15 +642,17 @@ impl Broker {
     /// ever goes on in the next turn.
     fn run_deferred(&mut self, now: Now) {
         for _ in 0..DEFERRED_PER_TURN {
-            let Some(deferred) = self.core.deferred.pop_front() else { return };
+            let Some(deferred) = self.core.deferred.pop_front() else { break };
             let msg = Inbound {
                 subject: &deferred.subject,
                 reply: &deferred.reply,
                 headers: &deferred.headers,
                 payload: &deferred.payload,
             };
+            self.core.asking = deferred.asking;
             self.hand_to_js(now, deferred.account, deferred.target, msg);
         }
+        self.core.asking = None;
     }
 
     // --- Time ---

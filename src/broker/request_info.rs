@@ -147,6 +147,13 @@ impl Core {
         })
     }
 
+    /// Who sent the message that JetStream is handling; empty: the server itself.
+    pub(super) fn requester(&self) -> Vec<u8> {
+        let Some(conn) = self.asking else { return Vec::new() };
+        let account = self.conn(conn).map_or(AccountId::NONE, |conn| conn.account);
+        self.client_info(Origin::Elsewhere { conn }, account, true, None)
+    }
+
     /// The header block with who asks at its end, in place of what it says about that.
     pub(super) fn info_headers(
         &self,

@@ -2,16 +2,17 @@
 //!
 //! Owns the advisories of streams and of the API. Published only where somebody listens.
 //!
-//! Source: fields and their order seen from nats-server 2.15.1. What it says there about
-//! the asking client is left out, JetStream does not know it.
+//! Source: fields and their order seen from nats-server 2.15.1.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::JetStream;
 use crate::jetstream::host::Host;
-use crate::jetstream::json;
+use crate::jetstream::json::{self, Audited};
 use crate::jetstream::stream::info::State;
 use crate::time::Timestamp;
 
@@ -24,6 +25,8 @@ struct Audit<'a> {
     id: String,
     timestamp: String,
     server: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a RawValue>,
     subject: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     request: String,
@@ -43,6 +46,9 @@ struct StreamAction<'a> {
     /// Of a backup: the stream as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<State>,
+    /// Of a backup: who asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a RawValue>,
     /// Of one that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<String>,
@@ -65,14 +71,20 @@ pub(super) struct News {
     pub(super) start: Option<Timestamp>,
     /// How much that was.
     pub(super) bytes: Option<u64>,
+    /// Who asked for it, as JSON.
+    pub(super) client: Vec<u8>,
+}
+
+/// JSON of the broker, as it is.
+fn raw(json: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice(json).ok()
 }
 
 impl JetStream {
     /// Tells of an answered API request.
     pub(super) fn audit_advisory(
         &mut self,
-        subject: &[u8],
-        request: &[u8],
+        audited: &Audited,
         response: &[u8],
         host: &mut impl Host,
     ) {
@@ -82,8 +94,9 @@ impl JetStream {
             id: self.rng.token(22),
             timestamp: self.wall.rfc3339(),
             server: &self.options.server_name,
-            subject: text(subject),
-            request: text(request),
+            client: raw(&audited.client),
+            subject: text(&audited.subject),
+            request: text(&audited.request),
             response: text(response),
             domain: self.options.domain.as_deref(),
         });
@@ -122,6 +135,7 @@ impl JetStream {
             stream,
             action: news.action,
             state: news.state,
+            client: raw(&news.client),
             start: news.start.map(Timestamp::rfc3339),
             end: news.start.map(|_| self.wall.rfc3339()),
             bytes: news.bytes,

@@ -116,6 +116,10 @@ pub trait Host {
     /// Tells the operator.
     fn notice(&mut self, notice: JsNotice);
 
+    /// Who sent the message that JetStream is handling, as JSON for advisories; empty: nobody
+    /// from outside.
+    fn requester(&self) -> alloc::vec::Vec<u8>;
+
     /// Is any leaf connection configured? Then interest may still be on its way and a pull
     /// request younger than two seconds is kept although its inbox shows none.
     fn has_leafs(&self) -> bool;

@@ -76,8 +76,17 @@ impl ApiError {
 pub(crate) struct Asker {
     /// Where the answer goes; empty: nowhere.
     pub(crate) reply: Box<[u8]>,
-    /// Subject and body, if somebody listens to the audit.
-    pub(crate) audit: Option<Box<(Vec<u8>, Vec<u8>)>>,
+    /// If somebody listens to the audit.
+    pub(crate) audit: Option<Box<Audited>>,
+}
+
+/// What the audit tells of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Audited {
+    pub(crate) subject: Vec<u8>,
+    pub(crate) request: Vec<u8>,
+    /// Who asked, as JSON.
+    pub(crate) client: Vec<u8>,
 }
 
 /// A body without members.
@@ -215,6 +224,30 @@ pub(crate) fn decode<T: FromJson>(body: &[u8], strict: bool) -> Result<T, ApiErr
             })
             .map_err(|text| ApiError::with(10025, 400, format!("invalid JSON: {text}")))?;
     }
+}
+
+/// Reads a body that is one value, unknown fields ignored. Go words the errors of a body read
+/// in one piece differently.
+pub(crate) fn decode_whole<T: FromJson>(body: &[u8]) -> Result<T, ApiError> {
+    let mut to = T::default();
+    let mut parser = Parser { bytes: body, at: 0 };
+    let value = parser.value(0).and_then(|value| {
+        parser.skip_blanks();
+        if parser.at < body.len() {
+            return Err(parser.unwelcome("after top-level value"));
+        }
+        Ok(value)
+    });
+    let value = value.map_err(|text| match text.split_once(" at offset ") {
+        Some((text, _)) => text.into(),
+        None if text == "unexpected EOF" => "unexpected end of JSON input".into(),
+        None => text,
+    });
+    let path = Path { root: T::NAME, at: "", item: false, strict: false };
+    value
+        .and_then(|value| object(&mut to, &value, path).map(|_| ()))
+        .map_err(|text| ApiError::with(10025, 400, format!("invalid JSON: {text}")))?;
+    Ok(to)
 }
 
 /// Sets a text; like all readers of single values it leaves the target alone on `null`.
@@ -669,9 +702,11 @@ impl JetStream {
     /// Remembers who asked.
     #[expect(clippy::unused_self, reason = "a pair with respond, which every caller has at hand")]
     pub(crate) fn asker(&self, msg: &Inbound<'_>, host: &mut impl Host) -> Asker {
-        let audit = host
-            .has_interest(b"$JS.EVENT.ADVISORY.API")
-            .then(|| Box::new((msg.subject.to_vec(), msg.payload.to_vec())));
+        let audit = host.has_interest(b"$JS.EVENT.ADVISORY.API").then(|| {
+            let client = host.requester();
+            let (subject, request) = (msg.subject.to_vec(), msg.payload.to_vec());
+            Box::new(Audited { subject, request, client })
+        });
         Asker { reply: msg.reply.into(), audit }
     }
 
@@ -705,7 +740,7 @@ impl JetStream {
             host.deliver(&asker.reply, &asker.reply, b"", b"", text);
         }
         if let Some(audit) = &asker.audit {
-            self.audit_advisory(&audit.0, &audit.1, text, host);
+            self.audit_advisory(audit, text, host);
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Options {
     pub server_name: String,
     /// Shown as `_nats.ver`: the release of nats-server we are compatible with.
     pub version: String,
+    /// `max_payload` of the account.
+    pub max_payload: u64,
     /// Caps on what streams and consumers may ask for.
     pub limits: Limits,
     /// What the account may have of all that.
@@ -79,6 +81,7 @@ impl Default for Options {
             account: "$G".into(),
             server_name: "sedge".into(),
             version: "2.15.1".into(),
+            max_payload: limits::PAYLOAD_BYTES_MAX as u64,
             limits: Limits::default(),
             account_limits: AccountLimits::default(),
         }

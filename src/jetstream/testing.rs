@@ -96,6 +96,10 @@ impl Host for Recorder {
         self.notices.push(notice);
     }
 
+    fn requester(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
     fn has_leafs(&self) -> bool {
         self.leafs
     }

@@ -158,7 +158,7 @@ impl Reloader {
                 .jetstream
                 .as_ref()
                 .filter(|_| reload.jetstream)
-                .map(|js| start::jetstream_options(js, &self.server_name)),
+                .map(|js| start::jetstream_options(&config, js, &self.server_name)),
             settings: monitoring::settings(
                 &loaded,
                 port,

@@ -150,7 +150,7 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         ports.add("websocket", scheme, &web.config.host, web.port);
     }
     options.web_socket = web.as_ref().map(|web| entrances::web_offer(web.config, web.port));
-    let js = config.jetstream.as_ref().map(|js| jetstream_options(js, &name));
+    let js = config.jetstream.as_ref().map(|js| jetstream_options(config, js, &name));
     if let (Some(js), Some(options)) = (&config.jetstream, &js) {
         let memory = options.max_memory.unwrap_or(u64::MAX);
         for line in banner::jetstream(js, memory, options.max_storage.unwrap_or(u64::MAX)) {
@@ -401,6 +401,7 @@ pub(super) fn remote_options(
 }
 
 pub(super) fn jetstream_options(
+    config: &Config,
     js: &JetStreamConfig,
     server_name: &str,
 ) -> jetstream::options::Options {
@@ -420,6 +421,7 @@ pub(super) fn jetstream_options(
         strict: js.strict,
         relaxed: js.sync_interval != SyncInterval::Always,
         server_name: server_name.to_owned(),
+        max_payload: u64::from(config.max_payload),
         limits: jetstream::options::Limits {
             max_ack_pending: js.limits.max_ack_pending.map(i64::from),
             max_request_batch: js.limits.max_request_batch.map(i64::from),

@@ -173,6 +173,9 @@ impl Normaliser {
     }
 }
 
+/// A refusal that names which stream it is now.
+const IDENTITY: &str = "consumer's stream identity does not match: ";
+
 /// Replaces the values of members that differ from run to run.
 fn neutralise(value: &mut Value) {
     match value {
@@ -199,6 +202,12 @@ fn neutralise(value: &mut Value) {
                 && sources.iter().all(|source| source.get("lag").is_some())
             {
                 sources.sort_by_key(|source| source["name"].to_string());
+            }
+            // Of a refusal: which stream it is now.
+            if let Some(text) = members.get_mut("description")
+                && text.as_str().is_some_and(|text| text.starts_with(IDENTITY))
+            {
+                *text = Value::from(format!("{IDENTITY}<r>"));
             }
             // Of a trace: the server as its events show it.
             if members.contains_key("events")

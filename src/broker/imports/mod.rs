@@ -130,6 +130,13 @@ pub(super) struct Crossing {
     pending: usize,
 }
 
+impl Crossing {
+    /// Is an answer under this subject still awaited?
+    pub(super) fn waits_for(&self, subject: &[u8]) -> bool {
+        self.responses.contains_key(subject)
+    }
+}
+
 /// The export an import is covered by: one of exactly its subject, else the first that
 /// covers it.
 fn covering<'a>(exporter: &'a Account, import: &Import) -> Option<&'a Export> {
@@ -354,7 +361,8 @@ impl Core {
             return false;
         }
         let allow_trace = import.allow_trace;
-        let msg = Msg { to: &subject, subject: &subject, ..*msg };
+        let shown = if msg.is_renamed() { msg.subject } else { &subject };
+        let msg = Msg { to: &subject, subject: shown, ..*msg };
         let queue = sub.queue.clone();
         let queue = (!queue.is_empty()).then_some(&*queue);
         let mut targets = Vec::new();
@@ -364,7 +372,7 @@ impl Core {
             self.cross_stream_traced((id, of), allow_trace, origin, &msg, &mut targets, queue)
         };
         self.settle_delivery(&msg);
-        self.defer(targets, &msg);
+        self.defer(targets, origin, &msg);
         delivered
     }
 
@@ -481,7 +489,8 @@ impl Core {
         let (to, reply) = (response.to, response.reply.clone());
         response.expires = now + response.threshold;
         let tracking = response.tracking.take();
-        if response.kind == ResponseType::Singleton || msg.payload.is_empty() {
+        let is_empty = msg.payload.is_empty() && msg.headers.is_empty();
+        if response.kind == ResponseType::Singleton || is_empty {
             self.end_response(account, &token, None);
         }
         let mut nested = None;
@@ -493,7 +502,8 @@ impl Core {
             nested.as_deref().unwrap_or_default()
         };
         let back: Box<[u8]> = back.into();
-        let answer = Msg { to: &reply, subject: &reply, reply: &back, ..*msg };
+        let shown = if msg.is_renamed() { msg.subject } else { &reply };
+        let answer = Msg { to: &reply, subject: shown, reply: &back, ..*msg };
         let delivered = self.route_on(to, origin, &answer);
         if !delivered && let Some(nested) = nested {
             self.end_response(to, &nested, None);
@@ -515,11 +525,11 @@ impl Core {
     ) -> bool {
         let mut targets = Vec::new();
         let delivered = self.route(account, origin, msg, &mut targets);
-        self.defer(targets, msg);
+        self.defer(targets, origin, msg);
         delivered
     }
 
-    fn defer(&mut self, targets: Vec<(AccountId, Target)>, msg: &Msg<'_>) {
+    fn defer(&mut self, targets: Vec<(AccountId, Target)>, origin: Origin<'_>, msg: &Msg<'_>) {
         for (account, target) in targets {
             self.deferred.push_back(Deferred {
                 account,
@@ -528,6 +538,7 @@ impl Core {
                 reply: msg.reply.into(),
                 headers: msg.headers.into(),
                 payload: msg.payload.into(),
+                asking: origin.conn(),
             });
         }
     }

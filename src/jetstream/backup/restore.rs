@@ -126,6 +126,8 @@ pub(super) struct Restore {
     stored: u64,
     held: usize,
     began: Timestamp,
+    /// Who asked for it, as JSON.
+    client: Vec<u8>,
     /// When the sender was last heard of.
     heard: Instant,
 }
@@ -255,7 +257,9 @@ impl JetStream {
         let subject = format!("$JS.SNAPSHOT.RESTORE.{name}.{}", self.rng.token(ID_LEN));
         host.subscribe(subject.as_bytes(), Target::Restore(id));
         self.respond(&asker, KIND, &Body { deliver_subject: &subject }, host);
-        self.stream_news(&name, "RESTORE_CREATE", "restore_create", News::default(), host);
+        let client = host.requester();
+        let news = News { client: client.clone(), ..News::default() };
+        self.stream_news(&name, "RESTORE_CREATE", "restore_create", news, host);
         let restore = Restore {
             config,
             subject,
@@ -274,6 +278,7 @@ impl JetStream {
             stored: 0,
             held: 0,
             began: now.wall,
+            client,
             heard: now.instant,
         };
         self.backups.restores.insert(id, restore);
@@ -492,8 +497,12 @@ impl JetStream {
             }
             self.forget_unfinished(restore.stream, host);
         }
-        let news =
-            News { start: Some(restore.began), bytes: Some(restore.bytes), ..News::default() };
+        let news = News {
+            start: Some(restore.began),
+            bytes: Some(restore.bytes),
+            client: restore.client,
+            ..News::default()
+        };
         self.stream_news(&restore.config.name, "RESTORE_COMPLETE", "restore_complete", news, host);
     }
 

@@ -96,6 +96,8 @@ pub(super) struct Snapshot {
     reading: bool,
     done: bool,
     began: Timestamp,
+    /// Who asked for it, as JSON.
+    client: Vec<u8>,
     /// When the receiver was last heard of.
     heard: Instant,
 }
@@ -154,6 +156,7 @@ impl JetStream {
         let window = (within(request.window_size, WINDOW) / chunk).max(1);
         let ack_prefix = format!("$JS.SNAPSHOT.ACK.{name}.{}.", self.rng.token(ID_LEN));
         host.subscribe(format!("{ack_prefix}*.*").as_bytes(), Target::Snapshot(id));
+        let client = host.requester();
         let snapshot = Snapshot {
             stream,
             name: name.clone(),
@@ -169,11 +172,12 @@ impl JetStream {
             reading: false,
             done: false,
             began: now.wall,
+            client: client.clone(),
             heard: now.instant,
         };
         self.backups.snapshots.insert(id, snapshot);
         self.respond(&asker, KIND, &Body { config, state }, host);
-        let news = News { state: Some(shown), ..News::default() };
+        let news = News { state: Some(shown), client, ..News::default() };
         self.stream_news(&name, "SNAPSHOT_CREATE", "snapshot_create", news, host);
         self.pump_snapshot(now, id, host);
     }
@@ -305,7 +309,8 @@ impl JetStream {
             headers::write_status(&mut block, status, &[]);
         }
         host.deliver(&snapshot.to, &snapshot.to, b"", &block, b"");
-        let news = News { start: Some(snapshot.began), ..News::default() };
+        let client = snapshot.client;
+        let news = News { start: Some(snapshot.began), client, ..News::default() };
         self.stream_news(&snapshot.name, "SNAPSHOT_COMPLETE", "snapshot_complete", news, host);
     }
 }

@@ -460,7 +460,8 @@ impl JetStream {
         | Pending::StartSubjects { id }
         | Pending::Count { id, .. }
         | Pending::Read { id, .. }
-        | Pending::Save { id }) = pending;
+        | Pending::Save { id }
+        | Pending::Reset { id, .. }) = pending;
         let Some(consumer) = self.consumers.get(id) else { return };
         let last_seq = self.streams.get(&consumer.stream).map_or(0, |stream| stream.state.last_seq);
         let filters = consumer.filters.len();

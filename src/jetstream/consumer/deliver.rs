@@ -95,6 +95,8 @@ struct Surroundings<'a, H> {
     now: Now,
     stream: &'a Stream,
     leafs: bool,
+    /// `max_payload`.
+    payload_max: u64,
     rng: &'a mut Rng,
     scratch: &'a mut Vec<u8>,
     ack: &'a mut Vec<u8>,
@@ -230,7 +232,8 @@ impl Consumer {
             ack.push(b'.');
             push_number(ack, left);
             let size = subject.len() + ack.len() + headers_len + payload.len();
-            if !again && self.is_too_early(around.stream, msg.seq, msg.timestamp, size, now) {
+            let most = around.payload_max;
+            if !again && self.is_too_early(around.stream, msg.seq, msg.timestamp, size, most, now) {
                 break;
             }
             let to = match &self.push {
@@ -346,6 +349,7 @@ impl Consumer {
         seq: Seq,
         timestamp: Timestamp,
         size: usize,
+        payload_max: u64,
         now: Now,
     ) -> bool {
         if self.config.replay_policy == ReplayPolicy::Original
@@ -366,7 +370,7 @@ impl Consumer {
                 Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
             };
             let burst = u64::try_from(stream.config.max_msg_size).ok().filter(|&size| size > 0);
-            let burst = nanos(burst.unwrap_or(limits::PAYLOAD_BYTES_MAX as u64));
+            let burst = nanos(burst.unwrap_or(payload_max));
             let paid = self.gate.paid_at.max(now.instant);
             let after = paid + nanos(size as u64);
             // A message larger than the burst passes alone.
@@ -431,7 +435,8 @@ impl JetStream {
         };
         let Some(stream) = self.streams.get(&consumer.stream) else { return false };
         let rng = &mut self.rng;
-        let mut around = Surroundings { now, stream, leafs, rng, scratch, ack, host };
+        let payload_max = self.options.max_payload;
+        let mut around = Surroundings { now, stream, leafs, payload_max, rng, scratch, ack, host };
         let outcome = consumer.run(&mut around);
         self.note_settled(id, host);
         if outcome.blocked {

@@ -12,16 +12,16 @@ use alloc::vec::Vec;
 
 use serde::{Serialize, Serializer};
 
-use super::Consumer;
 use super::config::{ConsumerConfig, DeliverPolicy, is_valid_group, time};
 use super::priority::GroupState;
 use super::pull::Speaker;
 use super::state::Position;
+use super::{Consumer, Pending};
 use crate::id::{ConsumerId, StreamId};
-use crate::jetstream::JetStream;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
-use crate::jetstream::storage::{Seq, StoreError};
+use crate::jetstream::storage::{GetBy, Seq, StoreError, StoreReply, StoreRequest};
+use crate::jetstream::{JetStream, Waiting};
 use crate::limits;
 use crate::time::{Now, Timestamp};
 
@@ -35,6 +35,8 @@ const BAD_GROUP: ApiError = ApiError::fixed(
     400,
     "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters",
 );
+
+const RESET: &str = "consumer_reset_response";
 
 /// An answer that waits until the consumer is counted and its record durable.
 #[derive(Debug)]
@@ -186,6 +188,11 @@ impl FromJson for ResetRequest {
             _ => Ok(false),
         }
     }
+}
+
+#[derive(Debug, Serialize)]
+struct NotReset {
+    reset_seq: Seq,
 }
 
 #[derive(Debug, Default)]
@@ -359,7 +366,7 @@ impl JetStream {
         let Some(consumer) = self.consumers.get(id) else { return };
         let kind = match reply.kind {
             ReplyKind::Created | ReplyKind::Updated => "consumer_create_response",
-            ReplyKind::Reset => "consumer_reset_response",
+            ReplyKind::Reset => RESET,
             ReplyKind::Paused => {
                 let until = consumer.config.pause_until.unwrap_or_default();
                 let remaining = consumer.pause_remaining(now);
@@ -581,12 +588,12 @@ impl JetStream {
         if msg.reply.is_empty() {
             return;
         }
-        let kind = "consumer_reset_response";
-        let asker = self.asker(&msg, host);
-        let request = if msg.payload.trim_ascii().is_empty() {
+        // This one is not audited.
+        let asker = Asker { reply: msg.reply.into(), audit: None };
+        let request = if msg.payload.is_empty() {
             Ok(ResetRequest::default())
         } else {
-            json::decode::<ResetRequest>(msg.payload, false)
+            json::decode_whole::<ResetRequest>(msg.payload)
         };
         let checked = request.and_then(|request| {
             let (stream, id) = self.find_consumer(stream, name)?;
@@ -595,26 +602,73 @@ impl JetStream {
             check_reset(&consumer.config, request.seq)?;
             Ok((id, request.seq))
         });
-        match checked {
-            Ok((id, seq)) => {
-                self.reset_consumer(id, (seq > 0).then_some(seq), host);
-                if let Some(consumer) = self.consumers.get_mut(id) {
-                    consumer.replies.push(Reply { asker, kind: ReplyKind::Reset });
-                }
-                self.save(now, id, host);
-                self.settle_replies(now, id, None, host);
-            }
-            Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
+        let (id, seq) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return self.refuse_reset(&asker, &error, host),
+        };
+        let Some(consumer) = self.consumers.get(id) else { return };
+        if seq > 0
+            && consumer.config.deliver_policy == DeliverPolicy::ByStartTime
+            && let Some(time) = consumer.config.opt_start_time
+        {
+            let stream = consumer.stream;
+            let token = self.token(Waiting::Consumer(Pending::Reset { id, asker, seq }));
+            let by = GetBy::StartTime(time);
+            self.store(StoreRequest::Get { token, stream, by }, host);
+            return;
         }
+        self.reset_checked(now, id, asker, seq, host);
+    }
+
+    fn refuse_reset(&mut self, asker: &Asker, error: &ApiError, host: &mut impl Host) {
+        self.respond_error(asker, RESET, error, &NotReset { reset_seq: 0 }, host);
+    }
+
+    /// The store says what the first message at or after the start time is.
+    pub(super) fn reset_answered(
+        &mut self,
+        now: Now,
+        id: ConsumerId,
+        asker: Asker,
+        seq: Seq,
+        reply: &StoreReply,
+        host: &mut impl Host,
+    ) {
+        let Some(consumer) = self.consumers.get(id) else {
+            return self.refuse_reset(&asker, &NOT_FOUND, host);
+        };
+        let last = self.streams.get(&consumer.stream).map_or(0, |stream| stream.state.last_seq);
+        let first = match reply {
+            StoreReply::Got { msg: Ok(Some(chunk)), .. } => chunk.msgs.first().map(|msg| msg.seq),
+            _ => None,
+        };
+        if seq < first.unwrap_or(last.saturating_add(1)) {
+            let error = ApiError::fixed(10204, 400, "invalid reset: below start time");
+            return self.refuse_reset(&asker, &error, host);
+        }
+        self.reset_checked(now, id, asker, seq, host);
+    }
+
+    fn reset_checked(
+        &mut self,
+        now: Now,
+        id: ConsumerId,
+        asker: Asker,
+        seq: Seq,
+        host: &mut impl Host,
+    ) {
+        self.reset_consumer(id, (seq > 0).then_some(seq), host);
+        if let Some(consumer) = self.consumers.get_mut(id) {
+            consumer.replies.push(Reply { asker, kind: ReplyKind::Reset });
+        }
+        self.save(now, id, host);
+        self.settle_replies(now, id, None, host);
     }
 }
 
 /// The group to be unpinned.
 fn check_unpin(body: &[u8]) -> Result<String, ApiError> {
-    if body.is_empty() {
-        return Err(ApiError::fixed(10025, 400, "invalid JSON: unexpected end of JSON input"));
-    }
-    let request = json::decode::<UnpinRequest>(body, false)?;
+    let request = json::decode_whole::<UnpinRequest>(body)?;
     if request.group.is_empty() {
         return Err(ApiError::fixed(10025, 400, "invalid JSON: consumer group not specified"));
     }
@@ -624,7 +678,8 @@ fn check_unpin(body: &[u8]) -> Result<String, ApiError> {
 fn check_reset(config: &ConsumerConfig, seq: Seq) -> Result<(), ApiError> {
     let text = match config.deliver_policy {
         _ if seq == 0 => return Ok(()),
-        DeliverPolicy::All => return Ok(()),
+        // What a time stands for, the store knows.
+        DeliverPolicy::All | DeliverPolicy::ByStartTime => return Ok(()),
         DeliverPolicy::ByStartSequence if seq >= config.opt_start_seq => return Ok(()),
         DeliverPolicy::ByStartSequence => "below start seq",
         _ => "not allowed",

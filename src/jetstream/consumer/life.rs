@@ -22,6 +22,7 @@ use crate::jetstream::JetStream;
 use crate::jetstream::host::{Host, JsNotice};
 use crate::jetstream::json::{self, ApiError};
 use crate::jetstream::storage::{Chunk, ConsumerRecord, Removed, Seq, StoreRequest, StreamUpdate};
+use crate::subject::{self, Filter};
 use crate::time::{Duration, Instant, Now};
 
 /// On top of a pull consumer's threshold.
@@ -214,6 +215,7 @@ impl JetStream {
             }
             let mut recount = stored.is_none() && update.state.last_seq > consumer.count.through;
             let first = update.state.first_seq;
+            let mut settled = false;
             match &update.removed {
                 Removed::None => {}
                 Removed::Some(list) => {
@@ -221,21 +223,21 @@ impl JetStream {
                         events.extend(consumer.message_removed(*seq, subject, first));
                     }
                     consumer.cursor.forget_before(first);
-                    consumer.progress.forget_before(first);
+                    settled = consumer.progress.forget_before(first);
                 }
                 Removed::Many { last, .. } => {
                     consumer.cursor.forget_before(first);
                     if *last >= first {
                         consumer.cursor.forget_reads();
                     }
-                    consumer.progress.forget_before(first);
+                    settled = consumer.progress.forget_before(first);
                     recount = true;
                 }
             }
+            if settled || !events.is_empty() {
+                consumer.progress.last_ack = now.wall;
+            }
             if consumer.is_running() {
-                if update.state.messages == 0 && !matches!(update.removed, Removed::None) {
-                    consumer.progress.forget_all(update.state.last_seq, now.wall);
-                }
                 if !matches!(update.removed, Removed::None) {
                     consumer.mark_dirty(now);
                 }
@@ -245,6 +247,37 @@ impl JetStream {
             }
             for event in events {
                 self.advise_event(now, id, event, host);
+            }
+            self.consumer_run(now, id, host);
+        }
+    }
+
+    /// After a purge: consumers of what was purged go on behind it. `first` is what is left of
+    /// the subjects of the purge, if anything.
+    pub(in crate::jetstream) fn consumers_purged(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        filter: Option<&Filter>,
+        first: Option<Seq>,
+        host: &mut impl Host,
+    ) {
+        let Some(state) = self.streams.get(&stream).map(|stream| &stream.state) else { return };
+        let (begin, end) = (state.first_seq, state.last_seq.saturating_add(1));
+        for id in self.consumers.of_stream(stream) {
+            let Some(consumer) = self.consumers.get_mut(id) else { continue };
+            let start = match filter {
+                None => begin,
+                Some(purged) if consumer.wants_only(purged) => first.unwrap_or(end),
+                Some(purged) if consumer.wants_some(purged) => begin,
+                Some(_) => continue,
+            };
+            if !consumer.is_running() || !consumer.purged(start, now) {
+                continue;
+            }
+            consumer.mark_dirty(now);
+            if consumer.count.asked.is_none() {
+                self.recount(id, host);
             }
             self.consumer_run(now, id, host);
         }
@@ -380,6 +413,7 @@ impl JetStream {
         }
         consumer.cursor.forget_before(state.first_seq);
         consumer.progress.forget_before(state.first_seq);
+        consumer.progress.raise_floor_below(state.first_seq);
         // What was sent after the record was written is not known, and the hub counts.
         consumer.resync = consumer.config.is_sourcing();
         consumer.phase = Phase::Running;
@@ -391,6 +425,33 @@ impl JetStream {
 }
 
 impl Consumer {
+    /// Is everything it wants among these subjects?
+    fn wants_only(&self, these: &Filter) -> bool {
+        let within = |filter: &Filter| subject::is_subset(filter.as_bytes(), these.as_bytes());
+        !self.filters.is_empty() && self.filters.iter().all(within)
+    }
+
+    /// Is anything it wants among these subjects?
+    fn wants_some(&self, these: &Filter) -> bool {
+        let meets = |filter: &Filter| subject::collides(filter.as_bytes(), these.as_bytes());
+        self.filters.is_empty() || self.filters.iter().any(meets)
+    }
+
+    /// Nothing it wants lies before `start` any more. Says whether that is news.
+    fn purged(&mut self, start: Seq, now: Now) -> bool {
+        let settled = self.progress.forget_before(start);
+        let news = settled || self.cursor.next() < start;
+        self.cursor.forget_before(start);
+        if settled {
+            self.progress.last_ack = now.wall;
+        }
+        // Also what had been delivered and left the stream with the purge.
+        if self.progress.pending.is_empty() {
+            self.progress.skip_to(self.cursor.next());
+        }
+        news
+    }
+
     /// New messages: those it wants are pending now.
     fn messages_stored(&mut self, chunk: &Chunk) {
         let Some(last) = chunk.msgs.last().map(|msg| msg.seq) else { return };

@@ -58,6 +58,7 @@ use slab::Slab;
 use super::JetStream;
 use crate::id::{ConsumerId, StreamId};
 use crate::jetstream::host::{Host, Inbound};
+use crate::jetstream::json::Asker;
 use crate::jetstream::storage::{Seq, StoreReply};
 use crate::jetstream::stream::config::ConsumerLimits;
 use crate::subject::Filter;
@@ -89,6 +90,8 @@ pub(crate) enum Pending {
     Read { id: ConsumerId, ticket: Ticket },
     /// The record.
     Save { id: ConsumerId },
+    /// Where a consumer may be reset to that starts by a time.
+    Reset { id: ConsumerId, asker: Asker, seq: Seq },
 }
 
 /// `num_pending`, kept current.
@@ -352,6 +355,9 @@ impl JetStream {
             Pending::Count { id, ticket } => self.counted(now, id, ticket, reply, host),
             Pending::Read { id, ticket } => self.have_read(now, id, ticket, reply, host),
             Pending::Save { id } => self.saved(now, id, &reply, host),
+            Pending::Reset { id, asker, seq } => {
+                self.reset_answered(now, id, asker, seq, &reply, host);
+            }
         }
     }
 

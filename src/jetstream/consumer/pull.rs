@@ -81,9 +81,9 @@ pub(super) fn parse_body(body: &[u8]) -> Result<NextRequest, String> {
         // The quick reader first; Go's rules and texts only for what it does not like.
         request = match serde_json::from_slice(body) {
             Ok(request) => request,
-            Err(quick) => json::decode::<NextRequest>(body, false).map_err(|error| {
-                let trailing = format!("{quick}").starts_with("trailing characters");
-                in_one_piece(&error.description, trailing)
+            Err(_) => json::decode_whole::<NextRequest>(body).map_err(|error| {
+                let text = &error.description;
+                String::from(text.strip_prefix("invalid JSON: ").unwrap_or(text))
             })?,
         };
         request.is_json = true;
@@ -96,19 +96,6 @@ pub(super) fn parse_body(body: &[u8]) -> Result<NextRequest, String> {
     }
     request.batch = request.batch.max(1);
     Ok(request)
-}
-
-/// Go words the errors of a body read in one piece differently.
-fn in_one_piece(text: &str, trailing: bool) -> String {
-    let text = text.strip_prefix("invalid JSON: ").unwrap_or(text);
-    let text = text.split_once(" at offset ").map_or(text, |(text, _)| text);
-    if text == "unexpected EOF" {
-        return "unexpected end of JSON input".into();
-    }
-    if trailing {
-        return text.replace("looking for beginning of value", "after top-level value");
-    }
-    text.into()
 }
 
 /// How a request came.

@@ -176,10 +176,6 @@ impl PendingAcks {
         Some(removed)
     }
 
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// When the next message is due. May be early if that one was settled meanwhile.
     pub(super) fn next_due(&mut self) -> Option<Instant> {
         while let Some(&(due, seq)) = self.regular.front()
@@ -462,9 +458,13 @@ impl Progress {
         if changed {
             self.raise_floor();
         }
-        self.floor.stream =
-            self.floor.stream.max(first.saturating_sub(1).min(self.delivered.stream));
         changed
+    }
+
+    /// The floor is not below what the stream begins with, as far as that was delivered.
+    pub(super) fn raise_floor_below(&mut self, first: Seq) {
+        let begin = first.saturating_sub(1).min(self.delivered.stream);
+        self.floor.stream = self.floor.stream.max(begin);
     }
 
     /// When the next pending message is due.
@@ -503,14 +503,11 @@ impl Progress {
         self.delivered.stream = self.delivered.stream.min(last);
     }
 
-    /// The stream was emptied up to `last`: nothing is pending, all of it counts as settled.
-    pub(super) fn forget_all(&mut self, last: Seq, now: Timestamp) {
-        self.pending.clear();
+    /// Everything before `next` is gone and nothing is pending: all of it counts as settled.
+    pub(super) fn skip_to(&mut self, next: Seq) {
         self.queue.clear();
-        self.redelivered.clear();
-        self.delivered.stream = self.delivered.stream.max(last);
+        self.delivered.stream = self.delivered.stream.max(next.saturating_sub(1));
         self.floor = self.delivered;
-        self.last_ack = now;
     }
 }
 

@@ -108,6 +108,9 @@ impl Host for Recorder {
     fn notice(&mut self, notice: JsNotice) {
         self.notices.push(notice);
     }
+    fn requester(&self) -> Vec<u8> {
+        Vec::new()
+    }
     fn has_leafs(&self) -> bool {
         self.leafs
     }

@@ -594,7 +594,8 @@ impl JetStream {
                     self.respond(&asker, PURGE, &body, host);
                     return;
                 };
-                let token = self.stream_token(Pending::Purge { asker });
+                let asked = Pending::Purge { asker, stream, purge: Box::new(purge.clone()) };
+                let token = self.stream_token(asked);
                 self.store(StoreRequest::Purge { token, stream, purge }, host);
             }
             Err(error) => {
@@ -746,16 +747,21 @@ impl JetStream {
                     self.respond_error(&asker, DELETE, &failed(&error, 10050), &Empty {}, host);
                 }
             },
-            (Pending::Purge { asker }, StoreReply::Purged { result, .. }) => match result {
-                Ok(purged) => {
-                    let body = PurgeBody { success: true, purged };
-                    self.respond(&asker, PURGE, &body, host);
+            (Pending::Purge { asker, stream, purge }, StoreReply::Purged { result, .. }) => {
+                match result {
+                    Ok(purged) => self.purged(now, asker, stream, purge, purged, host),
+                    Err(error) => {
+                        let body = PurgeBody { success: false, purged: 0 };
+                        self.respond_error(&asker, PURGE, &failed(&error, 10051), &body, host);
+                    }
                 }
-                Err(error) => {
-                    let body = PurgeBody { success: false, purged: 0 };
-                    self.respond_error(&asker, PURGE, &failed(&error, 10051), &body, host);
-                }
-            },
+            }
+            (Pending::Purged { asker, stream, purge, purged }, StoreReply::Got { msg, .. }) => {
+                let first = msg.ok().flatten().and_then(|chunk| Some(chunk.msgs.first()?.seq));
+                self.consumers_purged(now, stream, purge.filter.as_ref(), first, host);
+                let body = PurgeBody { success: true, purged };
+                self.respond(&asker, PURGE, &body, host);
+            }
             (Pending::DeleteMsg { asker, stream, seq }, StoreReply::Done { result, found, .. }) => {
                 let error = match (result, self.streams.get(&stream)) {
                     (Err(error), _) => failed(&error, 10057),
@@ -776,6 +782,30 @@ impl JetStream {
             // could be told anything true.
             _ => host.notice(JsNotice::Error("the store gave a reply of the wrong kind".into())),
         }
+    }
+
+    /// Consumers go on behind what was purged; then the answer.
+    fn purged(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        stream: StreamId,
+        purge: Box<Purge>,
+        purged: u64,
+        host: &mut impl Host,
+    ) {
+        if let Some(filter) = purge.filter.clone()
+            && (purge.before.is_some() || purge.keep.is_some())
+            && self.has_consumers(stream)
+        {
+            let by = GetBy::NextBySubject { filter, from: 0 };
+            let token = self.stream_token(Pending::Purged { asker, stream, purge, purged });
+            self.store(StoreRequest::Get { token, stream, by }, host);
+            return;
+        }
+        self.consumers_purged(now, stream, purge.filter.as_ref(), None, host);
+        let body = PurgeBody { success: true, purged };
+        self.respond(&asker, PURGE, &body, host);
     }
 
     fn create_done(

@@ -20,7 +20,7 @@ use crate::id::StreamId;
 use crate::jetstream::JetStream;
 use crate::jetstream::host::{Host, Target};
 use crate::jetstream::json::{self, Asker};
-use crate::jetstream::storage::{Seq, StreamState};
+use crate::jetstream::storage::{Purge, Seq, StreamState};
 use crate::jetstream::tail::Tail;
 use crate::subject::transform::Transform;
 use crate::time::{Instant, Timestamp};
@@ -95,11 +95,38 @@ pub(crate) struct Expire {
 /// A request about a stream that waits for the store.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    Create { asker: Asker, stream: StreamId, new: bool },
-    Update { asker: Asker, stream: StreamId, old: Box<StreamConfig>, new: Box<StreamConfig> },
-    Delete { asker: Asker, name: String },
-    Purge { asker: Asker },
-    DeleteMsg { asker: Asker, stream: StreamId, seq: Seq },
+    Create {
+        asker: Asker,
+        stream: StreamId,
+        new: bool,
+    },
+    Update {
+        asker: Asker,
+        stream: StreamId,
+        old: Box<StreamConfig>,
+        new: Box<StreamConfig>,
+    },
+    Delete {
+        asker: Asker,
+        name: String,
+    },
+    Purge {
+        asker: Asker,
+        stream: StreamId,
+        purge: Box<Purge>,
+    },
+    /// Where the subjects that were purged in part go on.
+    Purged {
+        asker: Asker,
+        stream: StreamId,
+        purge: Box<Purge>,
+        purged: u64,
+    },
+    DeleteMsg {
+        asker: Asker,
+        stream: StreamId,
+        seq: Seq,
+    },
     Get(api::Get),
     Info(info::Pending),
     Direct(direct::Pending),
