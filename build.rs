@@ -1,4 +1,4 @@
-//! How the linker lays out the program: `targets/layout.ld`.
+//! How the linker lays out the program: `targets/layout.ld`, with the list `targets/idle.txt`.
 //!
 //! The profile `release` ends the process on a panic (`panic = "abort"`), yet the compiler
 //! describes each stack frame for whoever would unwind it: 7 % of the program. Its own switch
@@ -14,16 +14,30 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=targets/layout.ld");
+    println!("cargo::rerun-if-changed=targets/idle.txt");
     let out_dir = PathBuf::from(var("OUT_DIR"));
     if profile(&out_dir) != "release" || var("CARGO_CFG_TARGET_OS") != "linux" {
         return;
     }
-    let script = PathBuf::from(var("CARGO_MANIFEST_DIR")).join("targets/layout.ld");
+    let targets = PathBuf::from(var("CARGO_MANIFEST_DIR")).join("targets");
+    let script = out_dir.join("layout.ld");
+    std::fs::write(&script, layout(&targets)).expect("cargo gives a folder that can be written");
     println!("cargo::rustc-link-arg-bin=sedge=-Wl,-T,{}", script.display());
     // Nothing here compares the addresses of functions, and Rust promises none.
     if linker_takes(FOLD, &out_dir) {
         println!("cargo::rustc-link-arg-bin=sedge={FOLD}");
     }
+}
+
+/// `layout.ld` with the names of `idle.txt` in it.
+fn layout(targets: &Path) -> String {
+    let read = |name| std::fs::read_to_string(targets.join(name)).expect("part of the sources");
+    let list: String = read("idle.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|name| format!("*(.text.{name})\n"))
+        .collect();
+    read("layout.ld").replace("/* idle.txt */", &list)
 }
 
 /// LLD, which rustc brings for x86-64, knows this; zig's command line and GNU ld do not.
