@@ -230,3 +230,13 @@ pub const FLOW_WINDOW_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What may wait in one connection's outbox before consumers stop feeding it, in bytes: a
 /// backlog then waits on disk instead of in memory.
 pub const DELIVERY_BACKLOG_BYTES: usize = 1024 * 1024;
+
+// --- Tokens ---
+
+/// One JWT, in bytes. Over it: it is no token.
+pub const JWT_BYTES_MAX: usize = 1024 * 1024;
+/// Subjects that the markers of one list of a template may come to. Over it the login is
+/// refused, as by nats-server.
+pub const TEMPLATE_ENTRIES_MAX: usize = 4096;
+/// Tokens of accounts that are held, all together, in bytes. Over it: `jwt store is full`.
+pub const CLAIMS_BYTES_MAX: usize = 16 * 1024 * 1024;

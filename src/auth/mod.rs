@@ -1,8 +1,9 @@
 //! Keys, credentials and what is read from tokens.
 //!
 //! Owns nkeys ([`nkey`]), creds files ([`creds`]), the declarations of accounts ([`account`])
-//! and users ([`user`]), signing in ([`sign_in`], [`certificate`], [`mapped`]), what somebody
-//! may do ([`permissions`], [`access`]), and [`Secret`], the type every password, token and
+//! and users ([`user`]), signing in ([`sign_in`], [`certificate`], [`mapped`]), tokens ([`jwt`])
+//! and whom they make us trust ([`trust`]), what somebody may do ([`permissions`],
+//! [`access`]), and [`Secret`], the type every password, token and
 //! seed travels in. Does not read files and keeps no connection.
 //!
 //! # Invariants
@@ -17,10 +18,12 @@ pub mod access;
 pub mod account;
 pub mod certificate;
 pub mod creds;
+pub mod jwt;
 pub mod mapped;
 pub mod nkey;
 pub mod permissions;
 pub mod sign_in;
+pub mod trust;
 pub mod user;
 
 /// Text that must not reach a log: a password, a token, a JWT.

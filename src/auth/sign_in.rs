@@ -12,6 +12,7 @@
 //!
 //! Source: NATS docs, "Authentication", "nkeys", "Authorization"; order as nats-server 2.15.1.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -22,6 +23,7 @@ use super::account::GLOBAL;
 use super::certificate::Certificate;
 use super::nkey::{KeyKind, PublicKey};
 use super::permissions::{Permissions, Policy, Strictness};
+use super::trust::sign_in::ByToken;
 use super::user::{ConnectionType, Login, User};
 
 /// Who may sign in and how, from the configuration.
@@ -51,6 +53,8 @@ pub struct SignInOptions {
     pub proxy_required: bool,
     /// How subscriptions are compared with what is allowed.
     pub strictness: Strictness,
+    /// Users sign in by tokens: there are no others.
+    pub by_token: bool,
 }
 
 /// Who may come as WebSocket, where that differs.
@@ -104,6 +108,8 @@ pub struct Identity {
     pub policy: Option<Rc<Policy>>,
     /// The same as the configuration has it.
     pub permissions: Option<Rc<Permissions>>,
+    /// Who signed in by a token.
+    pub by_token: Option<Box<ByToken>>,
 }
 
 /// How somebody is known.
@@ -123,6 +129,9 @@ impl Identity {
     /// `account/user:name`, as nats-server names connections in its log; `None` where
     /// nobody has to sign in.
     pub fn label(&self) -> Option<String> {
+        if let Some(by) = &self.by_token {
+            return Some(alloc::format!("{}/{}/jwt:{}", self.account, by.account_name, by.subject));
+        }
         Some(match &self.who {
             Who::Anyone => return None,
             Who::User(name) => alloc::format!("{}/user:{name}", self.account),
@@ -167,6 +176,13 @@ pub enum Refusal {
     ProxyRequired,
     /// No user fits the certificate with this subject.
     CertificateUnknown(String),
+    /// Its token is not good enough.
+    Token {
+        /// Why.
+        text: String,
+        /// The log has it as an error.
+        loud: bool,
+    },
 }
 
 impl Refusal {
@@ -182,6 +198,7 @@ impl Refusal {
             Self::CertificateUnknown(subject) => {
                 alloc::format!("User in cert [\"{subject}\"], not found")
             }
+            Self::Token { text, .. } => text.clone(),
         }
     }
 }
@@ -214,6 +231,7 @@ pub struct Directory {
     certificates_alone: bool,
     trusted_proxies: Vec<PublicKey>,
     proxy_required: bool,
+    by_token: bool,
 }
 
 /// What a listener has of its own.
@@ -246,7 +264,7 @@ impl Directory {
         let mut policies = Policies::new(options.strictness);
         let global = |who| {
             let account = GLOBAL.into();
-            Rc::new(Identity { who, account, policy: None, permissions: None })
+            Rc::new(Identity { who, account, policy: None, permissions: None, by_token: None })
         };
         let mut by_name = BTreeMap::new();
         let mut by_nkey = BTreeMap::new();
@@ -268,6 +286,7 @@ impl Directory {
                     account: user.account,
                     policy,
                     permissions: user.permissions,
+                    by_token: None,
                 }),
                 password,
                 connection_types: user.connection_types,
@@ -307,6 +326,7 @@ impl Directory {
             by_nkey,
             trusted_proxies: options.trusted_proxies,
             proxy_required: options.proxy_required,
+            by_token: options.by_token,
         }
     }
 
@@ -317,7 +337,7 @@ impl Directory {
     /// Does anybody have to sign in who comes this way?
     pub fn is_required(&self, connection: ConnectionType) -> bool {
         let gate = self.gate(connection);
-        self.has_users() || gate.single.is_some() || gate.token.is_some()
+        self.by_token || self.has_users() || gate.single.is_some() || gate.token.is_some()
     }
 
     /// Does the first INFO of the client port say so? Not where a configured user stands for
@@ -329,7 +349,7 @@ impl Directory {
 
     /// Must INFO carry a nonce?
     pub fn needs_nonce(&self) -> bool {
-        !self.by_nkey.is_empty() || !self.trusted_proxies.is_empty()
+        self.by_token || !self.by_nkey.is_empty() || !self.trusted_proxies.is_empty()
     }
 
     fn has_users(&self) -> bool {
@@ -341,6 +361,9 @@ impl Directory {
     pub fn without_connect(&self, connection: ConnectionType) -> Option<Rc<Identity>> {
         if !self.is_required(connection) {
             return Some(self.anyone.clone());
+        }
+        if self.by_token {
+            return None;
         }
         match self.gate(connection).no_auth.as_ref()? {
             NoAuth::Hidden(identity) => Some(identity.clone()),
@@ -393,7 +416,7 @@ impl Directory {
     }
 
     /// Did it come through a trusted proxy?
-    fn proxy(&self, credentials: &Credentials<'_>, peer: &Peer<'_>) -> Result<bool, Refusal> {
+    pub fn proxy(&self, credentials: &Credentials<'_>, peer: &Peer<'_>) -> Result<bool, Refusal> {
         if self.trusted_proxies.is_empty() || credentials.proxy_signature.is_empty() {
             return Ok(false);
         }

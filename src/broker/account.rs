@@ -202,8 +202,8 @@ pub(super) fn build(options: &Options, hash_seed: u64) -> Vec<AccountState> {
 /// that ask for it.
 pub(super) fn with_jetstream(options: &Options) -> impl Fn(&str) -> bool + '_ {
     let system = options.system_account.as_str();
-    let only_global =
-        options.accounts.iter().all(|account| account.name == GLOBAL || account.name == system);
+    let only_global = !options.by_token
+        && options.accounts.iter().all(|account| account.name == GLOBAL || account.name == system);
     move |name| {
         if name == system {
             return false;
@@ -314,16 +314,6 @@ impl Core {
         match conn.kind {
             Kind::Client(_) => account.clients = account.clients.saturating_sub(1),
             Kind::Leaf(_) => account.leaf_conns = account.leaf_conns.saturating_sub(1),
-        }
-    }
-
-    /// Subscriptions one connection of this account may have; 0: no limit.
-    pub(super) fn max_subscriptions(&self, account: AccountId) -> usize {
-        let server = self.options.max_subscriptions;
-        let own = self.account(account).and_then(|account| account.limits.max_subscriptions);
-        match own.and_then(|max| usize::try_from(max).ok()) {
-            Some(max) if server == 0 || max < server => max,
-            _ => server,
         }
     }
 

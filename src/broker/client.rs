@@ -17,6 +17,7 @@ use super::interest::SubId;
 use super::lame_duck::LameDuck;
 use super::sign_in::SignedIn;
 use super::{Broker, PubMsg};
+use crate::auth::Secret;
 use crate::id::AccountId;
 use crate::limits;
 use crate::proto::client::{ClientOp, ParseError};
@@ -119,6 +120,9 @@ impl Broker {
             self.core.close(index, CloseReason::ProtocolViolation, true);
             return;
         }
+        if self.sign_in.operators.is_none() {
+            client.connect.jwt = Secret::default();
+        }
         let connect = &client.connect;
         let flags = &mut client.flags;
         flags.connected = true;
@@ -212,7 +216,7 @@ impl Broker {
         let hash = self.core.sid_hash(sid);
         let Some(conn) = self.core.conns.get(index as usize) else { return };
         let account = conn.account;
-        let max_subs = self.core.max_subscriptions(account);
+        let max_subs = self.core.max_subscriptions_of(index);
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return };
         let Some(client) = conn.client_mut() else { return };
         let verbose = client.flags.verbose;
@@ -236,7 +240,7 @@ impl Broker {
             self.core.complain(index, &text);
             return;
         }
-        if max_subs > 0 && client.sids.len() >= max_subs {
+        if max_subs.is_some_and(|max| client.sids.len() >= max) {
             self.core.complain(index, "maximum subscriptions exceeded");
             self.core.error(index, "maximum subscriptions exceeded");
             return;
@@ -373,6 +377,10 @@ impl Broker {
         if let Some(client) = conn.client_mut()
             && client.connect_by.is_some_and(|at| at <= now.instant)
         {
+            if client.identity.is_some() {
+                self.token_timeout(now, index);
+                return;
+            }
             self.core.error(index, "Authentication Timeout");
             self.core.debug(index, "Authentication Timeout");
             self.core.close(index, CloseReason::AuthenticationTimeout, true);

@@ -49,6 +49,12 @@ pub enum CloseReason {
     MaximumAccountConnections,
     /// `max_payload`.
     MaximumPayload,
+    /// `max_subscriptions` of its user or account, lowered below what it has.
+    MaximumSubscriptions,
+    /// Its token, its times or its account has come to an end.
+    AuthenticationExpired,
+    /// Its user was revoked.
+    CredentialsRevoked,
     /// `max_control_line`.
     MaximumControlLine,
     /// Unknown operation or wrong arguments.
@@ -88,6 +94,9 @@ impl CloseReason {
             Self::MaximumConnections => "Maximum Connections Exceeded",
             Self::MaximumAccountConnections => "Maximum Account Connections Exceeded",
             Self::MaximumPayload => "Maximum Message Payload Exceeded",
+            Self::MaximumSubscriptions => "Maximum Subscriptions Exceeded",
+            Self::AuthenticationExpired => "Authentication Expired",
+            Self::CredentialsRevoked => "Credentials Revoked",
             Self::MaximumControlLine => "Maximum Control Line Exceeded",
             Self::ProtocolViolation => "Protocol Violation",
             Self::ParseError => "Parse Error",
@@ -172,7 +181,8 @@ pub(super) struct Client {
     /// The flags of CONNECT that each message needs.
     pub(super) flags: Flags,
     pub(super) sids: HashTable<SubId>,
-    /// By when CONNECT must have come, where it must.
+    /// By when CONNECT must have come, where it must; of somebody who signed in by a token,
+    /// when he may not stay any longer.
     pub(super) connect_by: Option<Instant>,
     pub(super) door: Door,
     /// It is not inside yet.

@@ -46,6 +46,8 @@ pub struct Connect {
     pub pass: Secret,
     /// See `user`.
     pub auth_token: Secret,
+    /// A user's token; only where users sign in by tokens.
+    pub jwt: Secret,
     /// A user's public key, and its signature of the nonce.
     pub nkey: String,
     /// See `nkey`.
@@ -73,6 +75,7 @@ impl Default for Connect {
             user: String::new(),
             pass: Secret::default(),
             auth_token: Secret::default(),
+            jwt: Secret::default(),
             nkey: String::new(),
             sig: String::new(),
             proxy_sig: String::new(),
@@ -120,8 +123,7 @@ impl Connect {
                 "sig" => next.sig = text(value)?,
                 "proxy_sig" => next.proxy_sig = text(value)?,
                 "account" => next.account = text(value)?,
-                // Only a server with operators looks at it.
-                "jwt" => drop(text(value)?),
+                "jwt" => next.jwt = Secret::new(text(value)?),
                 _ => {}
             }
         }

@@ -188,6 +188,7 @@ impl Broker {
     /// Adds a remote; it is dialled at the end of this turn. One of an account that does not
     /// exist never is, and the operator is told.
     pub fn add_remote(&mut self, now: Now, options: RemoteOptions) {
+        self.bring_in(now, &options.account);
         let core = &mut self.core;
         let account = core.account_named(&options.account).unwrap_or(AccountId::NONE);
         if core.account(account).is_some_and(|state| !state.leaf.configured) {

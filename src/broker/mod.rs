@@ -52,9 +52,11 @@ mod sign_in;
 #[cfg(test)]
 mod testing;
 mod trace;
+mod trust;
 
 use ::core::cmp::Reverse;
 use ::core::time::Duration;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -199,7 +201,8 @@ pub struct Broker {
 
 impl Broker {
     /// A broker with no connections. All chance in it comes from `seed`.
-    pub fn new(options: Options, js: Option<jetstream::options::Options>, seed: u64) -> Self {
+    pub fn new(mut options: Options, js: Option<jetstream::options::Options>, seed: u64) -> Self {
+        let operators = trust::Operators::begin(&mut options);
         let identity = leaf::identity(&options);
         let mut core = Core::new(options, seed);
         if let (Some(domain), true) = (&core.options.domain, js.is_some()) {
@@ -212,7 +215,7 @@ impl Broker {
         for text in problems {
             core.outputs.push_back(Output::Notice(Notice::error(text)));
         }
-        let sign_in = sign_in::SignIn::new(&mut core);
+        let sign_in = sign_in::SignIn::new(&mut core, operators);
         let mut standby = reload::Standby::default();
         standby.server = js.map(|options| (options, Shared::default()));
         let js = standby.server.as_ref();
@@ -497,6 +500,13 @@ impl Broker {
         next_stream: u32,
         last_ts: Timestamp,
     ) {
+        if self.sign_in.operators.is_some() {
+            let names = streams.iter().filter_map(|found| jetstream::stream_account(&found.record));
+            let names: BTreeSet<String> = names.map(String::from).collect();
+            for name in names {
+                self.bring_in(now, &name);
+            }
+        }
         let mut of: Vec<Vec<RecoveredStream>> = self.js.iter().map(|_| Vec::new()).collect();
         for found in streams {
             // What cannot be read is told of by the first.
@@ -671,6 +681,7 @@ impl Broker {
             self.core.poll_events(),
             self.poll_dial_timeout(),
             self.poll_lame_duck(),
+            self.poll_trust(),
         ]
         .into_iter()
         .flatten()
@@ -690,6 +701,7 @@ impl Broker {
         self.core.responses_timeout();
         self.core.events_timeout();
         self.lame_duck_timeout(now);
+        self.trust_timeout(now);
         for (account, js) in &mut self.js {
             if js.poll_timeout().is_some_and(|at| at <= now.instant) {
                 js.handle_timeout(now, &mut View { core: &mut self.core, account: *account });

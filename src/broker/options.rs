@@ -1,10 +1,12 @@
 //! What a broker is told once, at its start.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::auth::account::{self, Account};
 use crate::auth::sign_in::SignInOptions;
+use crate::auth::trust::TrustOptions;
 use crate::limits;
 use crate::time::Duration;
 
@@ -56,6 +58,10 @@ pub struct Options {
     pub system_account: String,
     /// Who may sign in.
     pub sign_in: SignInOptions,
+    /// Whom it trusts, where users sign in by tokens; the accounts are theirs then.
+    pub trust: Option<Box<TrustOptions>>,
+    /// Do users sign in by tokens?
+    pub by_token: bool,
     /// Passwords compared with a hash at the same time.
     pub password_checks: usize,
     /// Random bytes nobody else knows: what nonces come from.
@@ -110,6 +116,8 @@ impl Default for Options {
             accounts: Vec::new(),
             system_account: account::SYSTEM.into(),
             sign_in: SignInOptions::default(),
+            trust: None,
+            by_token: false,
             password_checks: 1,
             secret: [0; 32],
             max_closed_clients: limits::CLOSED_CLIENTS_MAX,

@@ -38,7 +38,11 @@ impl Broker {
         own.no_fast_producer_stall = options.no_fast_producer_stall;
         let fewer = options.max_connections < own.max_connections;
         own.max_connections = options.max_connections;
-        self.change_accounts(now, options);
+        if self.sign_in.operators.is_some() {
+            self.reload_trust(now, options.trust.as_deref());
+        } else {
+            self.change_accounts(now, options);
+        }
         let indexes: Vec<u32> =
             self.core.conns.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         for index in indexes {
@@ -50,10 +54,12 @@ impl Broker {
     }
 
     /// Puts the bounds and timers of now on a connection.
-    fn rebound(&mut self, now: Now, index: u32) {
+    pub(super) fn rebound(&mut self, now: Now, index: u32) {
         let core = &mut self.core;
         let Some(conn) = core.conns.get(index as usize) else { return };
         let own = core.account(conn.account).and_then(|account| account.limits.max_payload);
+        let user = conn.client().and_then(Client::by_token).and_then(|user| user.max_payload);
+        let own = own.into_iter().chain(user).min();
         let own = own.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
         let (payload, line) = (core.options.max_payload.min(own), core.options.max_control_line);
         let soon = now.instant + core.options.ping_interval;

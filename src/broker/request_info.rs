@@ -129,13 +129,24 @@ impl Core {
             object.text("acc", of);
             object.text("svc", via);
             if let Kind::Client(client) = &conn.kind {
-                object.text("user", &client.connect.user);
+                let user = client.by_token().map_or(&client.connect.user, |by| &by.subject);
+                object.text("user", user);
                 object.text("name", &client.connect.name);
                 object.text("lang", &client.connect.lang);
                 object.text("ver", &client.connect.version);
             }
             object.number("rtt", nanos(rtt(conn)));
             object.text("server", &self.options.server_name);
+            if let Kind::Client(client) = &conn.kind
+                && let Some(by) = client.by_token()
+            {
+                // The token itself is not for others: whoever has a bearer token is its user.
+                object.text("issuer_key", &by.issuer);
+                object.text("name_tag", &by.account_name);
+                if !by.tags.is_empty() {
+                    object.raw("tags", &serde_json::to_vec(&by.tags).unwrap_or_default());
+                }
+            }
             match &conn.kind {
                 Kind::Client(client) => {
                     object.text("kind", "Client");

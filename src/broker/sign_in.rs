@@ -28,12 +28,14 @@ use super::client::{quoted, shown};
 use super::conn::{Client, CloseReason, Conn, Receiver, Sub};
 use super::core::Core;
 use super::interest::SubId;
+use super::trust::Operators;
 use super::{Broker, Notice, Output};
 use crate::auth::Secret;
 use crate::auth::access::Access;
 use crate::auth::sign_in::{
     Credentials, Directory, Identity, Peer, Refusal, SignInOptions, Verdict, Who,
 };
+use crate::auth::trust::sign_in::ByToken;
 use crate::auth::user::ConnectionType;
 use crate::id::{AccountId, ConnId};
 use crate::limits::{PARKED_BYTES_MAX, PASSWORDS_KNOWN_MAX};
@@ -44,6 +46,8 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(super) struct SignIn {
     pub(super) directory: Directory,
+    /// Where users sign in by tokens.
+    pub(super) operators: Option<Box<Operators>>,
     checks: Checks,
     /// Kept over reloads, so that those without credentials stay who they are.
     hidden: String,
@@ -74,7 +78,7 @@ pub(super) enum SignedIn {
 
 impl SignIn {
     /// Takes the users out of the options.
-    pub(super) fn new(core: &mut Core) -> Self {
+    pub(super) fn new(core: &mut Core, operators: Option<Box<Operators>>) -> Self {
         let options = &mut core.options;
         let users = core::mem::take(&mut options.sign_in);
         let hidden = if users.only_system_users {
@@ -84,6 +88,7 @@ impl SignIn {
         };
         Self {
             directory: Directory::new(users, &hidden),
+            operators,
             checks: Checks::new(options.password_checks),
             hidden,
             secret: options.secret,
@@ -204,6 +209,9 @@ impl Broker {
             self.refuse_login(index, &Refusal::Unknown);
             return SignedIn::No;
         }
+        if self.sign_in.operators.is_some() {
+            return self.decide_by_token(index);
+        }
         match self.sign_in.directory.sign_in(&client.credentials(), &client.as_peer()) {
             Verdict::Accepted(identity) => {
                 if self.enter(index, &identity) {
@@ -231,7 +239,7 @@ impl Broker {
     }
 
     /// Puts a client into its account, with what it may do there.
-    fn enter(&mut self, index: u32, identity: &Rc<Identity>) -> bool {
+    pub(super) fn enter(&mut self, index: u32, identity: &Rc<Identity>) -> bool {
         let account = self.core.account_named(&identity.account).unwrap_or(AccountId::NONE);
         let hasher = self.core.sid_hasher.clone();
         let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
@@ -246,12 +254,15 @@ impl Broker {
             self.core.fail(index, error.wire_text(), error.reason());
             return false;
         }
+        if !self.bind_token(index, identity) {
+            return false;
+        }
         self.core.note_connect(index);
         true
     }
 
     /// Keeps a client out. It is never told why; the log says who it said it was.
-    fn refuse_login(&mut self, index: u32, refusal: &Refusal) {
+    pub(super) fn refuse_login(&mut self, index: u32, refusal: &Refusal) {
         self.turn_away(index, refusal, true);
     }
 
@@ -261,7 +272,9 @@ impl Broker {
         let who = client.claim();
         match refusal {
             Refusal::Unknown => {}
-            Refusal::CertificateUnknown(_) => self.core.complain(index, &refusal.text()),
+            Refusal::CertificateUnknown(_) | Refusal::Token { loud: true, .. } => {
+                self.core.complain(index, &refusal.text());
+            }
             _ => self.core.debug(index, &refusal.text()),
         }
         self.core.complain(index, &format!("authentication error{who}"));
@@ -347,6 +360,9 @@ impl Broker {
     /// end.
     pub fn replace_users(&mut self, now: Now, users: SignInOptions) {
         self.core.now = now;
+        if self.sign_in.operators.is_some() {
+            return;
+        }
         if users.only_system_users && self.sign_in.hidden.is_empty() {
             self.sign_in.hidden = format!("nats-{}", self.core.rng.token(8));
         }
@@ -405,7 +421,7 @@ impl Broker {
     }
 
     /// A client goes on as `next`.
-    fn stay(&mut self, index: u32, before: &Identity, next: &Rc<Identity>) {
+    pub(super) fn stay(&mut self, index: u32, before: &Identity, next: &Rc<Identity>) {
         if before.account != next.account || before.who != next.who {
             self.core.close(index, CloseReason::ClientClosed, true);
             return;
@@ -533,16 +549,23 @@ impl Client {
         if let Some(user) = cookies.user.as_ref().filter(|_| connect.user.is_empty()) {
             connect.user = user.expose().into();
         }
-        for (cookie, field) in
-            [(&cookies.pass, &mut connect.pass), (&cookies.token, &mut connect.auth_token)]
-        {
+        for (cookie, field) in [
+            (&cookies.jwt, &mut connect.jwt),
+            (&cookies.pass, &mut connect.pass),
+            (&cookies.token, &mut connect.auth_token),
+        ] {
             if let Some(secret) = cookie.as_ref().filter(|_| field.expose().is_empty()) {
                 *field = secret.clone();
             }
         }
     }
 
-    fn credentials(&self) -> Credentials<'_> {
+    /// What it signed in by, if that is a token.
+    pub(super) fn by_token(&self) -> Option<&ByToken> {
+        self.identity.as_ref()?.by_token.as_deref()
+    }
+
+    pub(super) fn credentials(&self) -> Credentials<'_> {
         let connect = &self.connect;
         Credentials {
             user: &connect.user,
@@ -554,7 +577,7 @@ impl Client {
         }
     }
 
-    fn as_peer(&self) -> Peer<'_> {
+    pub(super) fn as_peer(&self) -> Peer<'_> {
         let tls = self.arrival.as_ref().and_then(|arrival| arrival.tls.as_ref());
         Peer {
             nonce: self.nonce.as_deref().unwrap_or_default(),
@@ -570,6 +593,9 @@ impl Client {
             format!(" - Nkey {}", quoted(connect.nkey.as_bytes()))
         } else if !connect.user.is_empty() {
             format!(" - User {}", quoted(connect.user.as_bytes()))
+        } else if !connect.jwt.expose().is_empty() {
+            // What it says of itself is in there; nothing of it was verified.
+            String::new()
         } else if !connect.auth_token.expose().is_empty() {
             " - Token \"[REDACTED]\"".into()
         } else {

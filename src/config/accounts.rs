@@ -52,6 +52,10 @@ pub(super) struct Declared {
     pub(super) default_js_domain: Option<Place>,
     /// `system_account`.
     pub(super) system_account: Option<Place>,
+    /// The first key that speaks of operators.
+    pub(super) operators: Option<Place>,
+    /// A cookie that stands for a token.
+    pub(super) jwt_cookie: Option<(String, Place)>,
 }
 
 impl Reader<'_> {
@@ -272,6 +276,17 @@ impl Reader<'_> {
 
     /// What can be judged only when everything was read.
     pub(super) fn agree(&mut self, config: &mut Config, declared: Declared) {
+        let by_token = self.agree_operators(config, &declared);
+        if let (Some((cookie, place)), false) = (&declared.jwt_cookie, by_token) {
+            let cookie = short(cookie);
+            self.mistakes.add(
+                place.clone(),
+                format!(
+                    "trusted operators or trusted keys configuration is required for JWT \
+                     authentication via cookie {cookie:?}"
+                ),
+            );
+        }
         if let Some((_, is_user)) = &declared.single_login
             && let Some(place) = &declared.account_users
         {
@@ -291,6 +306,18 @@ impl Reader<'_> {
             }
         }
         for (name, place) in &declared.remotes {
+            if by_token {
+                if !is_public_key(name, KeyKind::Account) {
+                    let name = short(name);
+                    self.mistakes.add(
+                        place.clone(),
+                        format!(
+                            "operator mode requires account nkeys in remotes. {name:?} is none"
+                        ),
+                    );
+                }
+                continue;
+            }
             if !exists(name) && name != GLOBAL && name != SYSTEM {
                 let name = short(name);
                 self.mistakes.add(
@@ -321,7 +348,7 @@ impl Reader<'_> {
                 }
             }
         }
-        if let Some(place) = &declared.system_account
+        if let Some(place) = declared.system_account.as_ref().filter(|_| !by_token)
             && let Some(name) = &config.system_account
             && !exists(name)
             && name != GLOBAL

@@ -60,7 +60,6 @@ impl Block {
 
 const LEAF_INSTEAD: &str =
     "connect this gateway to a nats-server cluster with a leaf uplink (leafnodes { remotes })";
-const NO_JWTS: &str = "local clients have no JWTs so far; write accounts and users into the file";
 const FOR_WINDOWS: &str = "it is for Windows; write cert_file and key_file";
 const OUR_DIALS: &str = "Sedge dials its uplinks (remotes) and accepts no leaf nodes so far";
 
@@ -78,7 +77,7 @@ pub(crate) const TOP: Block = Block {
         Key(&["feature_flags"], NoEffect(Kind::BooleanBlock)),
         Key(&["no_header_support"], Read),
         Key(&["proxy_protocol"], Read),
-        Key(&["default_sentinel"], NotYet(NO_JWTS)),
+        Key(&["default_sentinel"], Read),
         Key(&["max_connections", "max_conn"], Read),
         Key(&["max_subscriptions", "max_subs"], Read),
         Key(&["max_sub_tokens", "max_subscription_tokens"], Read),
@@ -130,15 +129,12 @@ pub(crate) const TOP: Block = Block {
         Key(&["allow_non_tls"], Read),
         Key(&["ocsp"], OnlyFalse),
         Key(&["ocsp_cache"], OnlyFalse),
-        Key(
-            &["operator", "operators", "root", "roots", "root_operator", "root_operators"],
-            NotYet(NO_JWTS),
-        ),
-        Key(&["resolver", "account_resolver", "accounts_resolver"], NotYet(NO_JWTS)),
-        Key(&["resolver_tls"], NotYet(NO_JWTS)),
-        Key(&["resolver_preload"], NotYet(NO_JWTS)),
-        Key(&["resolver_pinned_accounts"], NotYet(NO_JWTS)),
-        Key(&["trusted", "trusted_keys"], NotYet(NO_JWTS)),
+        Key(&["operator", "operators", "root", "roots", "root_operator", "root_operators"], Read),
+        Key(&["resolver", "account_resolver", "accounts_resolver"], Read),
+        Key(&["resolver_tls"], NotYet("use a resolver that needs no certificate of ours")),
+        Key(&["resolver_preload"], Read),
+        Key(&["resolver_pinned_accounts"], Read),
+        Key(&["trusted", "trusted_keys"], Read),
         Key(&["proxies"], Read),
         Key(&["jetstream"], Read),
         Key(&["store_dir", "storedir"], Read),
@@ -148,6 +144,21 @@ pub(crate) const TOP: Block = Block {
         Key(&["mqtt"], NotYet("use a NATS client")),
         Key(&["cluster"], NotYet(LEAF_INSTEAD)),
         Key(&["gateway"], NotYet(LEAF_INSTEAD)),
+    ],
+};
+
+/// `resolver { }`.
+pub(crate) const RESOLVER: Block = Block {
+    name: "resolver",
+    keys: &[
+        Key(&["type"], Read),
+        Key(&["dir"], Read),
+        Key(&["allow_delete"], Read),
+        Key(&["hard_delete"], Read),
+        Key(&["limit"], Read),
+        Key(&["ttl"], Read),
+        Key(&["interval"], Read),
+        Key(&["timeout"], Read),
     ],
 };
 

@@ -24,6 +24,7 @@ mod keys;
 mod lexer;
 mod mappings;
 mod mistake;
+mod operators;
 mod parser;
 mod permissions;
 mod read;
@@ -41,6 +42,7 @@ pub use crate::auth::Secret;
 pub use lexer::{FILE_BYTES_MAX, KEY_BYTES_MAX};
 pub(crate) use mistake::nearest;
 pub use mistake::{MISTAKES_MAX, Mistake, Mistakes, Place};
+pub use operators::{OperatorsConfig, ResolverConfig};
 pub use parser::{FILES_MAX, INCLUDE_DEPTH_MAX, NESTING_MAX, Surroundings, VALUES_MAX};
 pub use tls::{CertificateFiles, CipherSuite, Curve, HandshakeFirst, TlsServerConfig};
 pub use units::{LEAF_PORT, size};
@@ -183,6 +185,9 @@ pub struct Config {
     /// Where messages of `$G` on a subject go instead, in the order written.
     pub mappings: Vec<Mapping>,
 
+    /// Users that sign in by tokens.
+    pub operators: OperatorsConfig,
+
     /// The top-level `store_dir`: where streams go if only the command line switches
     /// `JetStream` on. When `jetstream` is there, its own `store_dir` holds.
     pub store_dir: Option<PathBuf>,
@@ -252,6 +257,7 @@ impl Default for Config {
             system_account: None,
             no_system_account: false,
             mappings: Vec::new(),
+            operators: OperatorsConfig::default(),
             store_dir: None,
             default_js_domain: Vec::new(),
             jetstream: None,

@@ -251,6 +251,15 @@ impl Reader<'_> {
                     nested_store_dir = has_store_dir;
                 }
                 "store_dir" => config.store_dir = self.path(key, node),
+                "operator"
+                | "resolver"
+                | "resolver_preload"
+                | "resolver_pinned_accounts"
+                | "trusted"
+                | "default_sentinel" => {
+                    declared.operators.get_or_insert_with(|| node.place.clone());
+                    self.operators(key, node, &mut config.operators);
+                }
                 "leafnodes" => self.leafnodes(node, &mut config.leafnodes, &mut declared),
                 _ => {}
             }

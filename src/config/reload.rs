@@ -127,6 +127,13 @@ fn refuse(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     let user = |config: &Config| config.no_auth_user.clone().unwrap_or_default();
     same("NoAuthUser", &user(old), &user(new))?;
     same("AllowNonTLS", &old.allow_non_tls, &new.allow_non_tls)?;
+    alike("TrustedOperators", &old.operators.operators, &new.operators.operators)?;
+    alike("TrustedKeys", &old.operators.trusted_keys, &new.operators.trusted_keys)?;
+    alike("AccountResolver", &old.operators.resolver, &new.operators.resolver)?;
+    let pinned = |config: &Config| config.operators.pinned_accounts.clone();
+    alike("resolver_pinned_accounts", &pinned(old), &pinned(new))?;
+    let sentinel = |config: &Config| config.operators.default_sentinel.clone();
+    alike("DefaultSentinel", &sentinel(old), &sentinel(new))?;
     alike("JsAccDefaultDomain", &old.default_js_domain, &new.default_js_domain)?;
     match (&old.jetstream, &new.jetstream) {
         (None, None) => {}
@@ -311,7 +318,9 @@ impl Reload {
         if self.pinned_certs {
             self.line(format!("{} pinned_certs", pins(new).len()));
         }
-        self.accounts = old.accounts != new.accounts || old.mappings != new.mappings;
+        self.accounts = old.accounts != new.accounts
+            || old.mappings != new.mappings
+            || old.operators.preload != new.operators.preload;
         if self.accounts {
             self.line("accounts");
         }

@@ -136,14 +136,7 @@ impl Reader<'_> {
                 "jwt_cookie" => {
                     ws.jwt_cookie = self.filled(key, node);
                     if let Some(cookie) = &ws.jwt_cookie {
-                        let cookie = short(cookie);
-                        self.wrong(
-                            node,
-                            format!(
-                                "trusted operators or trusted keys configuration is required for \
-                                 JWT authentication via cookie {cookie:?}"
-                            ),
-                        );
+                        declared.jwt_cookie = Some((cookie.clone(), node.place.clone()));
                     }
                 }
                 "user_cookie" => ws.user_cookie = self.filled(key, node),

@@ -13,6 +13,7 @@ pub mod run;
 pub mod sink;
 pub mod start;
 pub mod systemd;
+mod trust;
 pub mod zone;
 
 mod passwords;

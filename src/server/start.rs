@@ -18,6 +18,7 @@ use super::monitoring;
 use super::reload::Reloader;
 use super::run::{Print, Server, StorePort};
 use super::systemd::{self, Inherited, Manager};
+use super::trust;
 use super::users;
 use crate::auth::Secret;
 use crate::auth::account::{Account, Destination, GLOBAL, Mapping, SYSTEM};
@@ -141,6 +142,11 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         ports.add("monitoring", scheme, host, pages.port);
     }
     let mut options = Options { secret, ..options(config, server_id.clone(), name.clone(), port) };
+    if let Some(trust) = &mut options.trust
+        && let Err(error) = trust::prepare(config, trust, now)
+    {
+        return Err(Box::new((log, error)));
+    }
     let web = match bind_web(config, inherited.take(systemd::WEB_SOCKETS)) {
         Ok(web) => web,
         Err(error) => return Err(Box::new((log, error))),
@@ -320,6 +326,8 @@ pub(super) fn options(
         accounts: accounts(config),
         system_account: config.system_account.clone().unwrap_or_else(|| SYSTEM.into()),
         sign_in: users::sign_in_options(config),
+        trust: trust::options(config),
+        by_token: config.operators.is_on(),
         // The other half is for everything else.
         password_checks: std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2),
         secret: [0; 32],

@@ -45,6 +45,7 @@ pub(super) fn sign_in_options(config: &Config) -> SignInOptions {
         certificates_alone: config.tls.as_ref().is_some_and(|tls| tls.verify_and_map),
         trusted_proxies: config.trusted_proxies.iter().filter_map(|key| key.parse().ok()).collect(),
         proxy_required: config.proxy_required,
+        by_token: config.operators.is_on(),
         strictness: if config.lax_permissions { Strictness::Lax } else { Strictness::Subset },
     }
 }

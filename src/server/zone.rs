@@ -48,6 +48,25 @@ impl Zone {
     }
 }
 
+/// The offset from UTC in seconds that a zone has at a time in Unix seconds; `None`: there is
+/// no such zone. An empty name is the zone of this machine.
+pub(super) fn offset(name: &str, at: i64) -> Option<i64> {
+    let zone = if name.is_empty() || name == "Local" {
+        Zone::local()
+    } else if name == "UTC" {
+        Zone::UTC
+    } else if name.starts_with(['/', ':', '.']) || name.contains("..") {
+        return None;
+    } else {
+        // A rule is no name: `by name` only.
+        let zone = Zone::named(name);
+        let known = zone.0.is_some() && !name.contains([',', '<', '>']);
+        if known { zone } else { return None }
+    };
+    let moved = zone.shift(Timestamp(at.saturating_mul(NANOS_PER_SEC)));
+    Some(moved.0 / NANOS_PER_SEC - at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

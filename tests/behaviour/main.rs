@@ -28,6 +28,7 @@ mod flood;
 mod memory;
 mod openings;
 mod operation;
+mod operators;
 mod pages;
 mod proxy;
 mod secrecy;

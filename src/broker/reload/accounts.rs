@@ -73,7 +73,7 @@ impl Broker {
     }
 
     /// Takes the accounts of `options` in place of those there are.
-    pub(super) fn change_accounts(&mut self, now: Now, options: &Options) {
+    pub(in super::super) fn change_accounts(&mut self, now: Now, options: &Options) {
         if self.core.options.accounts == options.accounts {
             return;
         }

@@ -242,7 +242,7 @@ fn a_key_we_lack_is_named_with_what_to_do_instead() {
         ("mqtt { port: 1883 }", "Sedge does not have \"mqtt\" yet"),
         ("cluster { name: c }", "leaf uplink"),
         ("gateway { name: c }", "leaf uplink"),
-        ("operator: x", "JWT"),
+        ("resolver_tls { ca_file: x }", "Sedge does not have"),
         ("leafnodes { port: 7422 }", "accepts no leaf nodes"),
         ("jetstream { ek: x }", "encrypt the file system"),
     ] {
