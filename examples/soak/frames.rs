@@ -76,7 +76,12 @@ impl<W: Read + Write> Read for Web<W> {
         while self.inner.is_empty() {
             while let Some((code, payload)) = self.frame() {
                 match (code, payload.split_at_checked(2)) {
-                    (8, _) if self.close == Close::End => return Ok(0),
+                    (8, _) if self.close == Close::End && self.inner.is_empty() => return Ok(0),
+                    (8, _) if self.close == Close::End => {
+                        // What came before it is read first.
+                        self.raw.splice(0..0, [0x88, 0]);
+                        break;
+                    }
                     (8, Some((status, why))) => {
                         let status = u16::from_be_bytes([status[0], status[1]]);
                         let why = String::from_utf8_lossy(why);
