@@ -32,11 +32,12 @@ fn main() {
 /// `layout.ld` with the names of `idle.txt` in it.
 fn layout(targets: &Path) -> String {
     let read = |name| std::fs::read_to_string(targets.join(name)).expect("part of the sources");
-    let list: String = read("idle.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|name| format!("*(.text.{name})\n"))
-        .collect();
+    let mut list = String::new();
+    for name in read("idle.txt").lines().filter(|line| !line.starts_with('#')) {
+        list.push_str("*(.text.");
+        list.push_str(name);
+        list.push_str(")\n");
+    }
     read("layout.ld").replace("/* idle.txt */", &list)
 }
 
