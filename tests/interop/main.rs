@@ -5,6 +5,7 @@
 //!   nats-server is compared with itself, which shows whether a script is deterministic;
 //!   with `INTEROP_PRINT=1` the transcript of nats-server is printed.
 //! - `clients::NAME::SERVER`: an official client does its everyday work.
+//! - `err_codes`: each error of the JetStream API is provoked by a scenario or excused.
 //!
 //! The harness is ours because the list of tests is the list of files. It takes the arguments
 //! of an ordinary test binary and ends with the same line. What a test needs and the machine
@@ -35,6 +36,7 @@ mod diff;
 mod normal;
 mod peers;
 mod scenario;
+mod schemas;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -212,6 +214,7 @@ fn tests() -> Vec<Test> {
             run: Box::new(move || compare(&path)),
         })
         .collect();
+    tests.push(Test { name: "err_codes".to_owned(), run: Box::new(check_err_codes) });
     tests.extend(backup::tests());
     tests.extend(clients::tests());
     tests
@@ -249,6 +252,11 @@ fn compare(path: &Path) -> Result<(), Trouble> {
             return Ok(());
         }
     } else {
+        let new: Vec<&str> =
+            ours.mistakes.difference(&theirs.mistakes).map(String::as_str).collect();
+        if !new.is_empty() {
+            return Err(Trouble::Failed(format!("not as the schema says:\n{}", new.join("\n"))));
+        }
         let excused = scenario.excuse(&mut theirs.lines, &mut ours.lines);
         let agree = excused.is_ok() && theirs.lines == ours.lines;
         match scenario.later {
@@ -257,11 +265,58 @@ fn compare(path: &Path) -> Result<(), Trouble> {
                 return Err(Trouble::Failed(why));
             }
             Some(what) => return Err(Trouble::Later(what)),
-            None if agree => return Ok(()),
+            None if agree => return check_provoked(&scenario.name, &theirs.lines),
             None => excused.map_err(Trouble::Failed)?,
         }
     }
     let diff = diff::unified(&theirs.lines, &ours.lines);
     let broken = ours.broken.map(|b| format!("\nstopped at: {b}")).unwrap_or_default();
     Err(Trouble::Failed(format!("--- nats-server\n+++ {}\n{diff}{broken}", subject.display())))
+}
+
+/// The `err_code`s there are, each with the scenario that provokes it or why there is none.
+fn err_codes() -> Vec<(u64, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/err_codes.txt");
+    let text = std::fs::read_to_string(path).expect("the list is beside this file");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (code, rest) = line.split_once(' ').expect("a code and the rest");
+            (code.parse().expect("a code is a number"), rest.to_owned())
+        })
+        .collect()
+}
+
+/// Is every `err_code` of nats-server provoked by a scenario, or excused with a reason?
+fn check_err_codes() -> Result<(), Trouble> {
+    let all: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("schemas/errors.json")).expect("the errors are JSON");
+    let all: BTreeMap<u64, &str> = all
+        .iter()
+        .filter_map(|of| Some((of["error_code"].as_u64()?, of["description"].as_str()?)))
+        .collect();
+    let listed: BTreeMap<u64, String> = err_codes().into_iter().collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/scenarios");
+    let mut wrong = Vec::new();
+    for (code, text) in &all {
+        match listed.get(code) {
+            None => wrong.push(format!("{code} ({text}) is neither provoked nor excused")),
+            Some(rest) if rest.strip_prefix("- ").is_some_and(|why| !why.is_empty()) => {}
+            Some(rest) if folder.join(format!("{rest}.txt")).exists() => {}
+            Some(rest) => wrong.push(format!("{code}: there is no scenario {rest}")),
+        }
+    }
+    wrong.extend(listed.keys().filter(|code| !all.contains_key(code)).map(|c| format!("no {c}")));
+    if wrong.is_empty() { Ok(()) } else { Err(Trouble::Failed(wrong.join("\n"))) }
+}
+
+/// Did both servers answer with what the list says that this scenario provokes?
+fn check_provoked(scenario: &str, lines: &[String]) -> Result<(), Trouble> {
+    for (code, _) in err_codes().iter().filter(|(_, provoked_by)| provoked_by == scenario) {
+        let member = format!("\"err_code\": {code}");
+        if !lines.iter().any(|line| line.ends_with(&member)) {
+            return Err(Trouble::Failed(format!("err_code {code} does not come any more")));
+        }
+    }
+    Ok(())
 }

@@ -3,9 +3,12 @@
 //! Server ids, versions, ports, client ids, nonces, times and generated names are replaced;
 //! everything else is kept, so a transcript still shows every field and every number.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::raw_client::{Frame, Message, printable};
+use crate::schemas;
 
 /// Remembers the names one server made up, so that they are replaced wherever they appear.
 #[derive(Debug)]
@@ -16,11 +19,23 @@ pub(crate) struct Normaliser {
     cids: Vec<String>,
     /// What the scenario itself says: a name in it was not generated.
     scenario: String,
+    /// Where messages of JetStream are not as their schemas say.
+    mistakes: BTreeSet<String>,
 }
 
 impl Normaliser {
     pub(crate) fn new(scenario: &str) -> Self {
-        Self { aliases: Vec::new(), cids: Vec::new(), scenario: scenario.to_owned() }
+        Self {
+            aliases: Vec::new(),
+            cids: Vec::new(),
+            scenario: scenario.to_owned(),
+            mistakes: BTreeSet::new(),
+        }
+    }
+
+    /// What was found to be wrong by the schemas.
+    pub(crate) fn take_mistakes(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.mistakes)
     }
 
     /// Replaces `text` from now on.
@@ -67,6 +82,8 @@ impl Normaliser {
         };
         if let Some(object) = &object {
             self.learn_consumer(object);
+            let mistakes = schemas::mistakes(object);
+            self.mistakes.extend(mistakes);
         }
         let mut lines = Vec::new();
         for header in m.headers.split_inclusive(|&b| b == b'\n') {
@@ -224,7 +241,7 @@ fn neutralise(value: &mut Value) {
                     "port" => "<port>",
                     "nonce" => "<nonce>",
                     "xkey" => "<xkey>",
-                    "rtt" | "pause_remaining" | "active" => "<duration>",
+                    "rtt" | "ack_time" | "pause_remaining" | "active" => "<duration>",
                     "pinned_client_id" | "pinned_id" => "<r>",
                     _ => {
                         neutralise(value);

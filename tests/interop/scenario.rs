@@ -3,7 +3,7 @@
 //! `tests/interop/scenarios/README.md` describes the format. A scenario is played against one
 //! server at a time and leaves a transcript; two transcripts are then compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,8 @@ pub(crate) struct Transcript {
     pub(crate) lines: Vec<String>,
     /// The step that could not be done.
     pub(crate) broken: Option<String>,
+    /// What is not as the schemas say.
+    pub(crate) mistakes: BTreeSet<String>,
 }
 
 impl Scenario {
@@ -186,7 +188,8 @@ impl Scenario {
                 player.lines.push(format!("!! {why}"));
                 let log = player.server.log();
                 let broken = format!("{}\n{why}\nlog of the server:\n{log}", step.line);
-                return Ok(Transcript { lines: player.lines, broken: Some(broken) });
+                let mistakes = player.normaliser.take_mistakes();
+                return Ok(Transcript { lines: player.lines, broken: Some(broken), mistakes });
             }
         }
         player.finish();
@@ -196,7 +199,8 @@ impl Scenario {
             player.lines.push(String::from("!! the server is gone"));
             Some(format!("the server is gone; its log:\n{}", player.server.log()))
         };
-        Ok(Transcript { lines: player.lines, broken })
+        let mistakes = player.normaliser.take_mistakes();
+        Ok(Transcript { lines: player.lines, broken, mistakes })
     }
 
     /// Applies the stated differences to both transcripts, so that only others remain. Two
