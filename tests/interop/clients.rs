@@ -17,7 +17,7 @@ use crate::server::{self, Server};
 use crate::{Test, Trouble};
 
 /// A whole program: connecting, a few hundred messages, a few waits.
-const PROGRAM_DEADLINE: Duration = Duration::from_mins(1);
+const PROGRAM_DEADLINE: Duration = Duration::from_mins(2);
 
 const CONFIG: &str = "jetstream {\n  store_dir: \"$DIR/store\"\n  max_memory_store: 64MB\n  \
                       max_file_store: 256MB\n}\n";
@@ -52,6 +52,12 @@ pub(crate) fn tests() -> Vec<Test> {
             run: Box::new(move || against(&server::sedge_binary(), program)),
         });
     }
+    for (from, to) in [("nats_server", "sedge"), ("sedge", "nats_server")] {
+        tests.push(Test {
+            name: format!("clients::nats_cli::backup_{from}_to_{to}"),
+            run: Box::new(move || carry(from, to)),
+        });
+    }
     let secured: [(&str, Program); 3] = [("nats_py", nats_py), ("node", node), ("go", go)];
     for (name, program) in secured {
         tests.push(Test {
@@ -64,6 +70,20 @@ pub(crate) fn tests() -> Vec<Test> {
         run: Box::new(|| over_web_socket(node)),
     });
     tests
+}
+
+/// A backup by the command line.
+fn carry(from: &str, to: &str) -> Result<(), Trouble> {
+    let start = |name: &str| {
+        let binary = match name {
+            "sedge" => server::sedge_binary(),
+            _ => peers::nats_server().map_err(Trouble::LeftOut)?,
+        };
+        Server::start(&binary, CONFIG).map_err(Trouble::Failed)
+    };
+    let (from, to) = (start(from)?, start(to)?);
+    let url = |server: &Server| format!("nats://{}", server.address());
+    told(&from, told(&to, cli::carry(&url(&from), &url(&to))))
 }
 
 /// All of it under TLS.

@@ -1,5 +1,7 @@
 //! The Rust client.
 
+mod stores;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -32,6 +34,10 @@ pub(crate) fn run(url: &str) -> Result<(), Trouble> {
         step("push consumer", push(&client)).await?;
         step("bucket", bucket(&client)).await?;
         step("objects", Box::pin(objects(&client))).await?;
+        step("watches of a bucket", Box::pin(stores::bucket_watches(&client))).await?;
+        step("times to live of keys", Box::pin(stores::bucket_ttl(&client))).await?;
+        step("asked of consumers", Box::pin(stores::consumer_requests(&client))).await?;
+        step("more of objects", Box::pin(stores::more_objects(&client))).await?;
         step("drain", drain(&client)).await
     })
 }

@@ -65,16 +65,111 @@ const STEPS: &[Step<'static>] = &[
     ("stream ls", &["No Streams"]),
 ];
 
+/// What is done to streams, consumers, buckets and objects on other days. What draws graphs or
+/// pages needs a terminal and is left out.
+const MORE_STEPS: &[Step<'static>] = &[
+    ("stream add S --subjects s.> --defaults", &["Messages: 0"]),
+    ("bench js pub sync s.b --stream S --msgs 20 --size 64 --no-progress", &["msgs/sec"]),
+    ("pub s.a one --jetstream -H Nats-Msg-Id:a", &["Sequence: 21"]),
+    ("pub s.a one --jetstream -H Nats-Msg-Id:a", &["Sequence: 21"]),
+    ("stream state S", &["Messages: 21", "Number of Subjects: 2"]),
+    ("stream find --subject s.a", &["Streams matching s.a"]),
+    ("stream find --expression state.messages==21 --names", &["S"]),
+    ("stream rmm S 5 -f", &[]),
+    ("stream gaps S -f --no-progress", &["5", "1"]),
+    ("stream copy S T --subjects t.>", &["Stream T was created"]),
+    ("stream seal T -f", &["Sealed: true"]),
+    ("pub t.a late --jetstream", &["!invalid operation on sealed stream"]),
+    ("stream rm T -f", &[]),
+    ("stream backup S FILE.backup --no-progress", &["Received"]),
+    ("stream restore FILE.backup --no-progress", &["!already exist"]),
+    ("stream rm S -f", &[]),
+    ("stream restore FILE.backup --no-progress", &["Restored stream \"S\"", "Messages: 20"]),
+    ("stream purge S --keep 15 -f", &["Messages: 15"]),
+    ("stream purge S --subject s.a -f", &["Purged 1 messages"]),
+    ("stream cluster step-down S", &["!is not clustered"]),
+    ("consumer add S C --pull --defaults --ack explicit", &["Unprocessed Messages: 14"]),
+    ("consumer add S D --target to.d --defaults --ack explicit", &["Delivery Subject: to.d"]),
+    ("consumer copy S C E", &["Consumer S > E"]),
+    ("consumer edit S C --sample 50 -f", &["Sampling Rate: 50"]),
+    ("consumer pause S C 1m -f", &["Paused S > C until"]),
+    ("consumer info S C", &["Paused Until Deadline", "Required API Level: 1"]),
+    ("consumer resume S C -f", &["was resumed"]),
+    ("consumer next S C --nak --wait 1s", &["tries: 1", "Negative Acknowledged"]),
+    ("consumer next S C --term --wait 1s", &["Terminated message"]),
+    ("consumer sub S C --ack", &["Acknowledged message"]),
+    ("consumer reset S C -f", &["Last Delivered Message: Consumer sequence: 0"]),
+    ("consumer add S P --pull --defaults --pinned-groups g --pinned-ttl 10s", &["S > P"]),
+    ("consumer unpin S P g -f", &["!no priority groups have pinned clients"]),
+    ("consumer ls S", &["Consumers", "C", "D", "E", "P"]),
+    ("consumer find S --pull", &["C", "E", "P"]),
+    ("consumer report S", &["with 4 consumers"]),
+    ("consumer rm S E -f", &[]),
+    ("consumer sub S D --ack", &["tries: 1", "Acknowledged message"]),
+    ("bench js consume --stream S --msgs 10 --no-progress", &["msgs/sec"]),
+    ("stream rm S -f", &[]),
+    ("kv add B --history 3 --ttl 1h --marker-ttl 10s", &["KV_B"]),
+    ("kv put B a 1", &["1"]),
+    ("kv update B a 2 1", &["2"]),
+    ("kv update B a 3 1", &["!wrong last sequence: 2"]),
+    ("kv create B b 1 --ttl 20s", &["1"]),
+    ("kv get B a --revision 1 --raw", &["1"]),
+    ("kv del B b -f", &[]),
+    ("kv purge B b -f", &[]),
+    ("kv compact B -f", &[]),
+    ("kv ls B --verbose", &["a"]),
+    ("kv edit B --description mine", &["mine"]),
+    ("kv status B", &["History Kept: 3", "Values Stored: 3"]),
+    ("kv del B -f", &[]),
+    ("object add O --description mine", &["mine"]),
+    ("object put O FILE --name f --no-progress", &["Chunks: 2"]),
+    ("object info O f", &["Size: 195 KiB"]),
+    ("object info O", &["Sealed: false"]),
+    ("object seal O -f", &["O has been sealed"]),
+    ("object put O FILE --name g --no-progress", &["!invalid operation on sealed stream"]),
+    ("object get O f -O FILE.copy -f --no-progress", &["Wrote:"]),
+    ("object del O -f", &[]),
+];
+
+/// A backup of a stream at one server, restored at another, with its consumer.
+pub(super) fn carry(from: &str, to: &str) -> Result<(), Trouble> {
+    const AT_FIRST: &[Step<'static>] = &[
+        ("stream add S --subjects s.> --defaults", &["Messages: 0"]),
+        ("bench js pub sync s.b --stream S --msgs 500 --size 3000 --no-progress", &["msgs/sec"]),
+        ("pub s.a last --jetstream -H A:b", &["Sequence: 501"]),
+        ("stream rmm S 5 -f", &[]),
+        ("consumer add S C --pull --defaults --ack explicit", &["Unprocessed Messages: 500"]),
+        ("consumer next S C --count 3", &["cons seq: 3"]),
+        ("stream backup S FILE.backup --consumers --no-progress", &["Received"]),
+    ];
+    const THEN: &[Step<'static>] = &[
+        ("stream restore FILE.backup --no-progress", &["Restored stream \"S\""]),
+        ("stream info S", &["Messages: 500", "Deleted Messages: 1", "Last Sequence: 501"]),
+        ("stream get S 501", &["A: b", "last"]),
+        ("consumer info S C", &["Unprocessed Messages: 497", "Outstanding Acks: 0"]),
+        ("consumer next S C", &["cons seq: 4", "str seq: 4"]),
+        ("pub s.a more --jetstream", &["Sequence: 502"]),
+        ("stream backup S FILE.again --no-progress", &["Received"]),
+    ];
+    let mut cli = Cli::new(from)?;
+    for (line, wanted) in AT_FIRST {
+        cli.step(line, wanted)?;
+    }
+    to.clone_into(&mut cli.url);
+    for (line, wanted) in THEN {
+        cli.step(line, wanted)?;
+    }
+    Ok(())
+}
+
 /// Runs every step against the server at `url`.
 pub(super) fn run(url: &str) -> Result<(), Trouble> {
-    let binary = peers::nats_cli().map_err(Trouble::LeftOut)?;
-    let home = tempfile::tempdir().map_err(super::failed("no temporary directory"))?;
-    std::fs::write(home.path().join("file"), vec![b'x'; 200_000])
-        .map_err(super::failed("no temporary file"))?;
-    let cli = Cli { binary, url: url.to_owned(), home };
+    let cli = Cli::new(url)?;
     cli.subscribe()?;
     cli.request()?;
-    for (line, wanted) in STEPS {
+    cli.service()?;
+    cli.watch()?;
+    for (line, wanted) in STEPS.iter().chain(MORE_STEPS) {
         cli.step(line, wanted)?;
     }
     Ok(())
@@ -87,6 +182,14 @@ struct Cli {
 }
 
 impl Cli {
+    fn new(url: &str) -> Result<Self, Trouble> {
+        let binary = peers::nats_cli().map_err(Trouble::LeftOut)?;
+        let home = tempfile::tempdir().map_err(super::failed("no temporary directory"))?;
+        std::fs::write(home.path().join("file"), vec![b'x'; 200_000])
+            .map_err(super::failed("no temporary file"))?;
+        Ok(Self { binary, url: url.to_owned(), home })
+    }
+
     fn command(&self, line: &str, output: &Path) -> Result<Child, Trouble> {
         let file = self.home.path().join("file");
         let line = line.replace("URL", &self.url).replace("FILE", &file.display().to_string());
@@ -128,22 +231,72 @@ impl Cli {
     /// The same with questions and answers.
     fn request(&self) -> Result<(), Trouble> {
         let output = self.home.path().join("responder");
-        let mut child = self.command("reply cli.echo --echo", &output)?;
-        let answer = self.home.path().join("answer");
-        let deadline = Instant::now() + STEP_DEADLINE;
-        let mut shown = String::new();
+        let mut child = self.command("reply cli.echo --echo --queue workers", &output)?;
         // The output has the answer, not the question.
-        while Instant::now() < deadline && !shown.contains("knock") {
-            let mut asking = self.command("request cli.echo knock", &answer)?;
-            super::wait(&mut asking, STEP_DEADLINE);
-            shown = std::fs::read_to_string(&answer).unwrap_or_default();
-        }
+        let heard = self.until("request cli.echo knock", "knock");
         let _ = child.kill();
         let _ = child.wait();
-        if shown.contains("knock") {
-            return Ok(());
+        heard
+    }
+
+    /// A service, while it runs.
+    fn service(&self) -> Result<(), Trouble> {
+        let output = self.home.path().join("service");
+        let mut child = self.command("service serve clock", &output)?;
+        let heard = self.until("service list", "clock").and_then(|()| {
+            self.step("service ping", &["clock"])?;
+            self.step("service info clock", &["clock"])
+        });
+        let _ = child.kill();
+        let _ = child.wait();
+        heard
+    }
+
+    /// A watcher of a bucket and one of an object store hear of what is put.
+    fn watch(&self) -> Result<(), Trouble> {
+        for (make, watch, put, told, remove) in [
+            ("kv add W", "kv watch W", "kv put W a 1", "PUT W > a", "kv del W -f"),
+            (
+                "object add W",
+                "object watch W",
+                "object put W FILE --name f -f --no-progress",
+                "PUT W > f",
+                "object del W -f",
+            ),
+        ] {
+            self.step(make, &[])?;
+            let output = self.home.path().join("watcher");
+            let mut child = self.command(watch, &output)?;
+            let deadline = Instant::now() + STEP_DEADLINE;
+            let mut shown = String::new();
+            while Instant::now() < deadline && !shown.contains(told) {
+                self.step(put, &[])?;
+                shown = std::fs::read_to_string(&output).unwrap_or_default();
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+            if !shown.contains(told) {
+                return Err(Trouble::Failed(format!("nats {watch}: no {told:?}\n{shown}")));
+            }
+            self.step(remove, &[])?;
         }
-        Err(Trouble::Failed(format!("nats request: no answer\n{shown}")))
+        Ok(())
+    }
+
+    /// Runs a command again and again until its output has this.
+    fn until(&self, line: &str, wanted: &str) -> Result<(), Trouble> {
+        let output = self.home.path().join("asked");
+        let deadline = Instant::now() + STEP_DEADLINE;
+        let mut shown = String::new();
+        while Instant::now() < deadline {
+            let mut asking = self.command(line, &output)?;
+            super::wait(&mut asking, STEP_DEADLINE);
+            shown = std::fs::read_to_string(&output).unwrap_or_default();
+            if shown.contains(wanted) {
+                return Ok(());
+            }
+        }
+        Err(Trouble::Failed(format!("nats {line}: no {wanted:?}\n{shown}")))
     }
 }
 

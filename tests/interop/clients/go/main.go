@@ -306,8 +306,184 @@ func bucket(nc *nats.Conn) {
 	_, err = kv.Get(ctx, "lamp.a")
 	refused(err, jetstream.ErrKeyNotFound)
 	must(kv.Purge(ctx, "lamp.b"))
-	same(get(kv.Status(ctx)).Bucket(), "settings")
+	status := get(kv.Status(ctx))
+	same([]any{status.Bucket(), status.History(), status.Values()}, []any{"settings", int64(5), uint64(5)})
+	var buckets []string
+	for name := range js.KeyValueStoreNames(ctx).Name() {
+		buckets = append(buckets, name)
+	}
+	same(buckets, []string{"settings"})
+	same(get(js.UpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "settings", History: 2})).Bucket(), "settings")
 	must(js.DeleteKeyValue(ctx, "settings"))
+}
+
+// What a watcher has seen up to the last of what was there.
+func initial(watcher jetstream.KeyWatcher, err error) []string {
+	must(err)
+	seen := []string{}
+	for {
+		select {
+		case entry := <-watcher.Updates():
+			if entry == nil {
+				must(watcher.Stop())
+				return seen
+			}
+			seen = append(seen, fmt.Sprint(entry.Key(), " ", entry.Operation(), " ", string(entry.Value())))
+		case <-time.After(wait):
+			fail("the watcher does not come to the end")
+		}
+	}
+}
+
+func bucketWatches(nc *nats.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	js := get(jetstream.New(nc))
+	kv := get(js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "watched", History: 3}))
+	for _, pair := range [][2]string{{"a.x", "1"}, {"a.x", "2"}, {"a.y", "3"}, {"b.x", "4"}} {
+		get(kv.PutString(ctx, pair[0], pair[1]))
+	}
+	must(kv.Delete(ctx, "a.y"))
+	const put, del = " KeyValuePutOp ", " KeyValueDeleteOp "
+	same(initial(kv.Watch(ctx, "a.*")), []string{"a.x" + put + "2", "a.y" + del})
+	same(initial(kv.WatchFiltered(ctx, []string{"a.x", "b.*"}, jetstream.IncludeHistory())),
+		[]string{"a.x" + put + "1", "a.x" + put + "2", "b.x" + put + "4"})
+	same(initial(kv.WatchAll(ctx, jetstream.IgnoreDeletes(), jetstream.MetaOnly())),
+		[]string{"a.x" + put, "b.x" + put})
+	same(initial(kv.WatchAll(ctx, jetstream.ResumeFromRevision(4))),
+		[]string{"b.x" + put + "4", "a.y" + del})
+	updates := get(kv.WatchAll(ctx, jetstream.UpdatesOnly()))
+	get(kv.PutString(ctx, "c.x", "5"))
+	same((<-updates.Updates()).Key(), "c.x")
+	must(updates.Stop())
+	keys := []string{}
+	for key := range get(kv.ListKeysFiltered(ctx, "a.*", "c.*")).Keys() {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	same(keys, []string{"a.x", "c.x"})
+	same(string(get(kv.GetRevision(ctx, "a.x", 1)).Value()), "1")
+	refusedWith(kv.Delete(ctx, "a.x", jetstream.LastRevision(1)), 10071)
+	must(kv.Purge(ctx, "b.x", jetstream.LastRevision(4)))
+	must(kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(-1)))
+	same(get(kv.Status(ctx)).Values(), uint64(3))
+
+	// This client looks for the keys of a mirror without external under the mirror's own name.
+	source := &jetstream.StreamSource{Name: "watched"}
+	mirror := get(js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "seen", History: 3, Mirror: source}))
+	sources := get(js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: "joined", History: 3, Sources: []*jetstream.StreamSource{{Name: "watched"}},
+	}))
+	for _, copied := range []jetstream.KeyValue{mirror, sources} {
+		for end := time.Now().Add(wait); get(copied.Status(ctx)).Values() < 3; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				fail("not mirrored")
+			}
+		}
+	}
+	same(string(get(sources.Get(ctx, "a.x")).Value()), "2")
+	same(initial(sources.Watch(ctx, "a.*")), []string{"a.x" + put + "2"})
+	// What is put into a mirror goes to its origin.
+	get(mirror.PutString(ctx, "d.x", "6"))
+	same(string(get(kv.Get(ctx, "d.x")).Value()), "6")
+	for _, name := range []string{"joined", "seen", "watched"} {
+		must(js.DeleteKeyValue(ctx, name))
+	}
+}
+
+// Keys with an end of their own, and the markers that tell of it.
+func bucketTTL(nc *nats.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	js := get(jetstream.New(nc))
+	kv := get(js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: "brief", History: 5, LimitMarkerTTL: time.Second, TTL: time.Hour,
+	}))
+	same(get(kv.Status(ctx)).LimitMarkerTTL(), time.Second)
+	updates := get(kv.WatchAll(ctx, jetstream.UpdatesOnly()))
+	get(kv.Create(ctx, "a", []byte("1"), jetstream.KeyTTL(time.Second)))
+	same((<-updates.Updates()).Operation(), jetstream.KeyValuePut)
+	same((<-updates.Updates()).Operation(), jetstream.KeyValuePurge)
+	get(kv.PutString(ctx, "b", "2"))
+	must(kv.Purge(ctx, "b", jetstream.PurgeTTL(time.Second)))
+	for end := time.Now().Add(2 * wait); get(kv.Status(ctx)).Values() > 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			fail("the markers stay")
+		}
+	}
+	must(updates.Stop())
+	must(js.DeleteKeyValue(ctx, "brief"))
+}
+
+// What is asked about consumers besides messages.
+func consumerRequests(nc *nats.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	js := get(jetstream.New(nc))
+	stream := get(js.CreateStream(ctx, jetstream.StreamConfig{Name: "TASKS", Subjects: []string{"tasks.>"}}))
+	same(get(js.UpdateStream(ctx, jetstream.StreamConfig{
+		Name: "TASKS", Subjects: []string{"tasks.>"}, MaxMsgs: 100,
+	})).CachedInfo().Config.MaxMsgs, int64(100))
+	for range 20 {
+		get(js.Publish(ctx, "tasks.a", []byte("x")))
+	}
+	same(get(js.StreamNameBySubject(ctx, "tasks.b")), "TASKS")
+	consumer := get(js.CreateConsumer(ctx, "TASKS", jetstream.ConsumerConfig{
+		Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 50,
+	}))
+	get(js.UpdateConsumer(ctx, "TASKS", jetstream.ConsumerConfig{
+		Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 60,
+	}))
+	same(get(js.PauseConsumer(ctx, "TASKS", "c", time.Now().Add(time.Minute))).Paused, true)
+	same(get(js.ResumeConsumer(ctx, "TASKS", "c")).Paused, false)
+	count := 0
+	for msg := range get(consumer.FetchBytes(10_000, jetstream.FetchMaxWait(time.Second))).Messages() {
+		must(msg.DoubleAck(ctx))
+		count++
+	}
+	same(count, 20)
+	same(get(js.ResetConsumerToSequence(ctx, "TASKS", "c", 3)).ResetSeq, uint64(3))
+	msg := get(consumer.Next(jetstream.FetchMaxWait(time.Second)))
+	same(get(msg.Metadata()).Sequence.Stream, uint64(3))
+	must(msg.NakWithDelay(10 * time.Millisecond))
+	again := 0
+	for msg := range get(consumer.Fetch(18, jetstream.FetchMaxWait(wait))).Messages() {
+		again += int(get(msg.Metadata()).NumDelivered) - 1
+	}
+	same(again, 1)
+	same(get(js.ResetConsumer(ctx, "TASKS", "c")).ResetSeq, uint64(3))
+	batch := get(consumer.FetchNoWait(100))
+	count = 0
+	for range batch.Messages() {
+		count++
+	}
+	same(count, 18)
+
+	// Pinned: one gets all, until it is unpinned.
+	pinned := get(stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: "pinned", AckPolicy: jetstream.AckExplicitPolicy, PinnedTTL: time.Minute,
+		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{"A"},
+	}))
+	first := get(pinned.Messages(jetstream.PullPriorityGroup("A"), jetstream.PullMaxMessages(1)))
+	id := get(first.Next()).Headers().Get("Nats-Pin-Id")
+	if id == "" {
+		fail("nobody is pinned")
+	}
+	same(get(pinned.Info(ctx)).PriorityGroups[0].PinnedClientID, id)
+	must(stream.UnpinConsumer(ctx, "pinned", "A"))
+	first.Stop()
+	var names []string
+	for name := range stream.ConsumerNames(ctx).Name() {
+		names = append(names, name)
+	}
+	same(names, []string{"c", "pinned"})
+	infos := 0
+	for range stream.ListConsumers(ctx).Info() {
+		infos++
+	}
+	same(infos, 2)
+	must(js.DeleteConsumer(ctx, "TASKS", "c"))
+	must(js.DeleteStream(ctx, "TASKS"))
 }
 
 func objects(nc *nats.Conn) {
@@ -329,12 +505,45 @@ func objects(nc *nats.Conn) {
 	must(store.Delete(ctx, "firmware.bin"))
 	_, err := store.GetInfo(ctx, "firmware.bin")
 	refused(err, jetstream.ErrObjectNotFound)
+	same(get(store.GetInfo(ctx, "firmware.bin", jetstream.GetObjectInfoShowDeleted())).Deleted, true)
+	watcher := get(store.Watch(ctx))
+	found := []string{}
+	for info := <-watcher.Updates(); info != nil; info = <-watcher.Updates() {
+		found = append(found, info.Name)
+	}
+	slices.Sort(found)
+	same(found, []string{"firmware.bin", "latest", "note"})
+	must(store.UpdateMeta(ctx, "note", jetstream.ObjectMeta{Name: "letter", Description: "renamed"}))
+	same((<-watcher.Updates()).Name, "letter")
+	must(watcher.Stop())
+	same(get(store.GetInfo(ctx, "letter")).Description, "renamed")
+	other := get(js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: "more"}))
+	get(other.AddBucketLink(ctx, "files", store))
+	same(get(other.GetInfo(ctx, "files")).Opts.Link.Bucket, "files")
+	must(js.DeleteObjectStore(ctx, "more"))
+	// What does not fit into a chunk, nor into what is under way at once.
+	large := bytes.Repeat(content, 40)
+	get(store.PutBytes(ctx, "large", large))
+	same(sha256.Sum256(get(store.GetBytes(ctx, "large"))), sha256.Sum256(large))
+	status := get(store.Status(ctx))
+	same([]any{status.Bucket(), status.Sealed()}, []any{"files", false})
+	must(store.Seal(ctx))
+	same(get(store.Status(ctx)).Sealed(), true)
+	_, err = store.PutString(ctx, "late", "x")
+	refusedWith(err, 10109)
+	same(get(store.GetString(ctx, "letter")), "hello")
+	var stores []string
+	for name := range js.ObjectStoreNames(ctx).Name() {
+		stores = append(stores, name)
+	}
+	same(stores, []string{"files"})
 	must(js.DeleteObjectStore(ctx, "files"))
 }
 
 func main() {
 	steps := []func(*nats.Conn){
-		publishSubscribe, request, queueGroup, drain, service, streamAndConsumers, bucket, objects,
+		publishSubscribe, request, queueGroup, drain, service, streamAndConsumers, bucket,
+		bucketWatches, bucketTTL, consumerRequests, objects,
 	}
 	var trouble atomic.Value
 	nc := get(nats.Connect(os.Args[1], nats.NoReconnect(),

@@ -11,10 +11,12 @@ const { createRequire } = require("node:module");
 
 const [url, folder] = process.argv.slice(2);
 const load = createRequire(path.join(path.resolve(folder), "package.json"));
-const { connect, wsconnect, headers, RequestError } = load("@nats-io/transport-node");
+const { connect, createInbox, wsconnect, headers, RequestError } = load("@nats-io/transport-node");
 const { AckPolicy, jetstream, jetstreamManager } = load("@nats-io/jetstream");
 const { Kvm } = load("@nats-io/kv");
 const { Objm } = load("@nats-io/obj");
+
+const delay = (ms) => new Promise((done) => setTimeout(done, ms));
 
 async function take(messages, count) {
   const taken = [];
@@ -119,6 +121,32 @@ async function streamAndConsumers(nc) {
   await assert.rejects(jsm.streams.info("READINGS"), (e) => e.code === 10059);
 }
 
+async function consumerRequests(nc) {
+  const jsm = await jetstreamManager(nc);
+  await jsm.streams.add({ name: "TASKS", subjects: ["tasks.>"] });
+  assert.equal((await jsm.streams.update("TASKS", { max_msgs: 100 })).config.max_msgs, 100);
+  for (let i = 0; i < 5; i++) await jetstream(nc).publish("tasks.a", "x");
+  await jsm.consumers.add("TASKS", {
+    durable_name: "c", ack_policy: AckPolicy.Explicit,
+    priority_groups: ["A"], priority_policy: "pinned_client",
+  });
+  assert.ok((await jsm.consumers.pause("TASKS", "c", new Date(Date.now() + 60_000))).paused);
+  assert.equal((await jsm.consumers.resume("TASKS", "c")).paused, false);
+  await jsm.consumers.unpin("TASKS", "c", "A");
+  assert.equal((await jsm.consumers.reset("TASKS", "c", 3)).reset_seq, 3);
+  const names = [];
+  for await (const info of jsm.consumers.list("TASKS")) names.push(info.name);
+  assert.deepEqual(names, ["c"]);
+  const deliver = createInbox();
+  const pushed = take(nc.subscribe(deliver), 5);
+  await jsm.consumers.add("TASKS", {
+    durable_name: "p", ack_policy: AckPolicy.Explicit, deliver_subject: deliver,
+  });
+  for (const message of await pushed) message.respond("+ACK");
+  assert.ok(await jsm.consumers.delete("TASKS", "c"));
+  assert.ok(await jsm.streams.delete("TASKS"));
+}
+
 async function bucket(nc) {
   const kv = await new Kvm(nc).create("settings", { history: 5 });
   const watched = take(await kv.watch({ key: "lamp.a", include: "updates" }), 4);
@@ -144,6 +172,66 @@ async function bucket(nc) {
   assert.ok(await kv.destroy());
 }
 
+// What a watch has seen up to the last of what was there.
+async function initial(iterator) {
+  const seen = [];
+  for await (const e of iterator) {
+    seen.push([e.key, e.operation, e.string()]);
+    if (e.delta === 0) break;
+  }
+  return seen;
+}
+
+async function bucketWatches(nc) {
+  const kv = await new Kvm(nc).create("watched", { history: 3 });
+  for (const [k, v] of [["a.x", "1"], ["a.x", "2"], ["a.y", "3"], ["b.x", "4"]]) await kv.put(k, v);
+  await kv.delete("a.y");
+  assert.deepEqual(await initial(await kv.watch({ key: "a.*" })), [
+    ["a.x", "PUT", "2"], ["a.y", "DEL", ""],
+  ]);
+  assert.deepEqual(await initial(await kv.watch({ key: ["a.x", "b.*"], include: "history" })), [
+    ["a.x", "PUT", "1"], ["a.x", "PUT", "2"], ["b.x", "PUT", "4"],
+  ]);
+  assert.deepEqual(await initial(await kv.watch({ key: ">", resumeFromRevision: 4 })), [
+    ["b.x", "PUT", "4"], ["a.y", "DEL", ""],
+  ]);
+  const bare = await take(await kv.watch({ headers_only: true, ignoreDeletes: true }), 2);
+  assert.deepEqual(bare.map((e) => [e.key, e.length]), [["a.x", 1], ["b.x", 1]]);
+  const keys = [];
+  for await (const key of await kv.keys("a.*")) keys.push(key);
+  assert.deepEqual(keys, ["a.x"]);
+  assert.equal((await kv.get("a.x", { revision: 1 })).string(), "1");
+  await assert.rejects(kv.delete("a.x", { previousSeq: 1 }));
+  await kv.purge("b.x", { previousSeq: 4 });
+  assert.equal((await kv.purgeDeletes(0)).purged, 3);
+  assert.equal((await kv.status()).values, 2);
+
+  // This client looks for the keys of a mirror under the mirror's own name.
+  const mirror = await new Kvm(nc).create("seen", { history: 3, mirror: { name: "watched" } });
+  const sources = await new Kvm(nc).create("joined", {
+    history: 3, sources: [{ name: "watched" }],
+  });
+  for (const copy of [mirror, sources]) {
+    for (let i = 0; i < 100 && (await copy.status()).values < 2; i++) await delay(50);
+    assert.equal((await copy.status()).values, 2);
+  }
+  assert.equal((await sources.get("a.x")).string(), "2");
+  for (const bucket of [sources, mirror, kv]) assert.ok(await bucket.destroy());
+}
+
+async function bucketTtl(nc) {
+  const kv = await new Kvm(nc).create("brief", { history: 5, markerTTL: 1000 });
+  assert.equal((await kv.status()).markerTTL, 1000);
+  const watched = take(await kv.watch({ include: "updates" }), 2);
+  await kv.create("a", "1", "1s");
+  assert.deepEqual((await watched).map((e) => [e.key, e.operation]), [["a", "PUT"], ["a", "PURGE"]]);
+  await kv.put("b", "2");
+  await kv.purge("b", { ttl: "1s" });
+  for (let i = 0; i < 100 && (await kv.status()).values > 0; i++) await delay(100);
+  assert.equal((await kv.status()).values, 0);
+  assert.ok(await kv.destroy());
+}
+
 async function objects(nc) {
   const store = await new Objm(nc).create("files");
   const data = new Uint8Array(300_000).fill(7);
@@ -154,7 +242,25 @@ async function objects(nc) {
   assert.deepEqual((await store.list()).map((o) => o.name).sort(), ["a", "b"]);
   await store.delete("a");
   assert.equal(await store.getBlob("a"), null);
+  const watched = take(await store.watch({ includeHistory: true }), 4);
+  await store.update("b", { name: "c", description: "renamed" });
+  assert.equal((await store.info("c")).description, "renamed");
+  const c = await store.info("c");
+  await store.link("latest", c);
+  assert.equal((await store.getBlob("latest")).length, 1);
+  const other = await new Objm(nc).create("more");
+  await other.linkStore("files", store);
+  assert.equal((await other.info("files")).options.link.bucket, "files");
+  assert.ok(await other.destroy());
+  assert.equal((await watched).length, 4);
+  // What does not fit into a chunk, nor into what is under way at once.
+  const large = new Uint8Array(10_000_000).map((_, i) => i % 251);
+  assert.equal((await store.putBlob({ name: "large" }, large)).size, large.length);
+  assert.equal(Buffer.compare(await store.getBlob("large"), large), 0);
   assert.equal((await store.status()).bucket, "files");
+  assert.equal((await store.seal()).sealed, true);
+  await assert.rejects(store.putBlob({ name: "late" }, new Uint8Array(1)));
+  assert.equal((await store.getBlob("c")).length, 1);
   assert.ok(await store.destroy());
 }
 
@@ -167,7 +273,8 @@ async function main() {
   const open = url.startsWith("ws") ? wsconnect : connect;
   const tls = url.startsWith("tls") ? {} : undefined;
   const nc = await open({ servers: url, reconnect: false, tls });
-  for (const step of [publishSubscribe, request, queueGroup, streamAndConsumers, bucket, objects, account]) {
+  for (const step of [publishSubscribe, request, queueGroup, streamAndConsumers,
+    consumerRequests, bucket, bucketWatches, bucketTtl, objects, account]) {
     await step(nc);
     console.log("done:", step.name);
   }

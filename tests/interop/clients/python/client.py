@@ -6,11 +6,12 @@ Prints each step that is done; ends with an exception when a server answers othe
 import asyncio
 import json
 import sys
+from datetime import datetime, timedelta, timezone
 
 import nats
 import nats.micro
 from nats.errors import NoRespondersError, TimeoutError
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import ConsumerConfig, ObjectMeta, StreamConfig
 from nats.js.errors import (
     APIError,
     KeyNotFoundError,
@@ -195,6 +196,30 @@ async def stream_and_consumers(nc):
     raise AssertionError("a deleted stream is still there")
 
 
+async def consumer_requests(nc):
+    js = nc.jetstream()
+    await js.add_stream(StreamConfig(name="TASKS", subjects=["tasks.>"]))
+    same((await js.update_stream(name="TASKS", subjects=["tasks.>"], max_msgs=100)).config.max_msgs, 100)
+    futures = [await js.publish_async("tasks.a", b"x") for _ in range(20)]
+    await js.publish_async_completed()
+    same((await futures[19]).seq, 20)
+    same([info.config.name for info in await js.streams_info()], ["TASKS"])
+    same(await js.find_stream_name_by_subject("tasks.b"), "TASKS")
+    await js.add_consumer("TASKS", ConsumerConfig(durable_name="c", ack_policy="explicit"))
+    same([info.name for info in await js.consumers_info("TASKS")], ["c"])
+    until = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()
+    same((await js.pause_consumer("TASKS", "c", until)).paused, True)
+    same((await js.resume_consumer("TASKS", "c")).paused, False)
+    sub = await js.pull_subscribe_bind(consumer="c", stream="TASKS")
+    for msg in await sub.fetch(5, timeout=5):
+        await msg.ack_sync(timeout=5)
+    same((await js.reset_consumer("TASKS", "c", seq=3)).reset_seq, 3)
+    same((await sub.fetch(1, timeout=5))[0].metadata.sequence.stream, 3)
+    same(await js.delete_consumer("TASKS", "c"), True)
+    same((await js.get_msg("TASKS", seq=4, subject="tasks.*", next=True)).seq, 4)
+    await js.delete_stream("TASKS")
+
+
 async def bucket(nc):
     js = nc.jetstream()
     kv = await js.create_key_value(bucket="settings", history=5)
@@ -226,8 +251,65 @@ async def bucket(nc):
     except KeyNotFoundError:
         pass
     await kv.purge("lamp.b")
-    same((await kv.status()).bucket, "settings")
+    status = await kv.status()
+    same((status.bucket, status.values, status.history), ("settings", 5, 5))
     await js.delete_key_value("settings")
+
+
+async def bucket_watches(nc):
+    js = nc.jetstream()
+    kv = await js.create_key_value(bucket="watched", history=3)
+    for key, value in (("a.x", b"1"), ("a.x", b"2"), ("a.y", b"3"), ("b.x", b"4")):
+        await kv.put(key, value)
+    await kv.delete("a.y")
+
+    async def seen(watcher):
+        entries = []
+        async for entry in watcher:
+            if entry is None:
+                await watcher.stop()
+                return entries
+            entries.append((entry.key, entry.value or b"", entry.operation))
+        raise AssertionError("the watcher ended")
+
+    same(await seen(await kv.watch("a.*")), [("a.x", b"2", None), ("a.y", b"", "DEL")])
+    same(await seen(await kv.watch("a.x", include_history=True)),
+         [("a.x", b"1", None), ("a.x", b"2", None)])
+    same(await seen(await kv.watch("a.*", ignore_deletes=True)), [("a.x", b"2", None)])
+    same([(k, v) for k, v, _ in await seen(await kv.watchall(meta_only=True))],
+         [("a.x", b""), ("b.x", b""), ("a.y", b"")])
+    same(sorted(await kv.keys(filters=["a."])), ["a.x"])
+    same((await kv.get("a.x", revision=1)).value, b"1")
+    same(await kv.delete("b.x", last=4), True)
+    try:
+        await kv.delete("a.x", last=1)
+        raise AssertionError("deleted over a newer revision")
+    except APIError as error:
+        same(error.err_code, 10071)
+    same(await kv.purge_deletes(olderthan=-1), True)
+    same((await js.stream_info("KV_watched")).state.messages, 2)
+    await js.delete_key_value("watched")
+
+
+async def bucket_ttl(nc):
+    js = nc.jetstream()
+    kv = await js.create_key_value(bucket="brief", history=5, limit_marker_ttl=1)
+    watcher = await kv.watchall()
+    same(await watcher.updates(), None)
+    await kv.create("a", b"1", msg_ttl=1)
+    same((await watcher.updates()).value, b"1")
+    # Its end is told, and the marker of it ends too.
+    gone = await watcher.updates(timeout=10)
+    same((gone.key, gone.operation), ("a", "PURGE"))
+    await kv.put("b", b"2")
+    await kv.purge("b", msg_ttl=1)
+    for _ in range(100):
+        if (await js.stream_info("KV_brief")).state.messages == 0:
+            break
+        await asyncio.sleep(0.1)
+    same((await js.stream_info("KV_brief")).state.messages, 0)
+    await watcher.stop()
+    await js.delete_key_value("brief")
 
 
 async def objects(nc):
@@ -245,7 +327,29 @@ async def objects(nc):
         raise AssertionError("a deleted object is still there")
     except ObjectNotFoundError:
         pass
+    watcher = await store.watch()
+    seen = []
+    while (found := await watcher.updates(timeout=5)) is not None:
+        seen.append((found.name, found.deleted))
+    same(sorted(seen), [("a", True), ("b", False)])
+    await store.update_meta("b", ObjectMeta(name="b", description="new"))
+    same((await watcher.updates(timeout=5)).description, "new")
+    await watcher.stop()
+    same((await store.get_info("b")).description, "new")
+    # What does not fit into a chunk, nor into what is under way at once.
+    large = bytes(range(251)) * 40_000
+    same((await store.put("large", large)).size, len(large))
+    same((await store.get("large")).data == large, True)
     same((await store.status()).bucket, "files")
+    same((await store.status()).sealed, False)
+    await store.seal()
+    same((await store.status()).sealed, True)
+    try:
+        await store.put("late", b"x")
+        raise AssertionError("put into a sealed store")
+    except (APIError, TimeoutError):
+        pass
+    same((await store.get("b")).data, b"x")
     await js.delete_object_store("files")
     same((await js.account_info()).streams, 0)
 
@@ -257,7 +361,8 @@ async def main(url):
         trouble.append(error)
 
     nc = await nats.connect(url, error_cb=remember, allow_reconnect=False)
-    steps = (publish_subscribe, request, services, queue_group, stream_and_consumers, bucket, objects)
+    steps = (publish_subscribe, request, services, queue_group, stream_and_consumers, bucket,
+             bucket_watches, bucket_ttl, consumer_requests, objects)
     for step in steps:
         await asyncio.wait_for(step(nc), 20)
         print("done:", step.__name__, flush=True)
