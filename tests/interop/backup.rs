@@ -22,6 +22,13 @@ pub(crate) fn tests() -> Vec<Test> {
             run: Box::new(move || carry(from, to)),
         });
     }
+    for name in ["nats_server", "sedge"] {
+        tests.push(Test {
+            name: format!("backup::broken_at_{name}"),
+            run: Box::new(move || broken(name)),
+        });
+    }
+    tests.push(Test { name: "backup::killed".to_owned(), run: Box::new(killed) });
     tests
 }
 
@@ -41,7 +48,8 @@ struct Client {
 impl Client {
     fn new(server: &Server) -> Self {
         let mut raw = RawClient::greet(server.address());
-        raw.send("SUB _I.> 1\r\n");
+        // The parts of a backup wait for a subscription to the very subject.
+        raw.send("SUB _I.> 1\r\nSUB _C.chunk 2\r\n");
         Self { raw, asked: 0 }
     }
 
@@ -113,11 +121,11 @@ impl Client {
     }
 
     fn backup(&mut self) -> Result<(Value, Vec<u8>), Trouble> {
-        let request = json!({"deliver_subject": "_I.chunk", "chunk_size": 1024});
+        let request = json!({"deliver_subject": "_C.chunk", "chunk_size": 1024});
         let reply = self.api("STREAM.SNAPSHOT.S", &request)?;
         let mut bytes = Vec::new();
         loop {
-            let chunk = self.next("_I.chunk")?;
+            let chunk = self.next("_C.chunk")?;
             if chunk.payload.is_empty() {
                 let status = String::from_utf8_lossy(&chunk.headers).into_owned();
                 if status.starts_with("NATS/1.0 204") {
@@ -132,13 +140,18 @@ impl Client {
         }
     }
 
-    fn restore(&mut self, backup: &Value, bytes: &[u8]) -> Result<(), Trouble> {
+    /// Begins to restore, and says where the parts go.
+    fn begin_restore(&mut self, backup: &Value) -> Result<String, Trouble> {
         let mut config = backup["config"].clone();
         config["name"] = "R".into();
         config["subjects"] = json!(["r.>"]);
         let request = json!({"config": config, "state": backup["state"]});
         let reply = self.api("STREAM.RESTORE.R", &request)?;
-        let to = reply["deliver_subject"].as_str().unwrap_or_default().to_owned();
+        Ok(reply["deliver_subject"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn restore(&mut self, backup: &Value, bytes: &[u8]) -> Result<(), Trouble> {
+        let to = self.begin_restore(backup)?;
         for chunk in bytes.chunks(700) {
             let reply = self.request(&to, chunk)?;
             if !reply.payload.is_empty() {
@@ -151,6 +164,15 @@ impl Client {
             None if reply.get("config").is_some() => Ok(()),
             _ => Err(Trouble::Failed(format!("the restore ends with {reply}"))),
         }
+    }
+
+    /// Are these the streams there are?
+    fn names(&mut self, wanted: &[&str]) -> Result<(), Trouble> {
+        let names = self.api("STREAM.NAMES", &Value::Null)?["streams"].take();
+        if names == json!(wanted) {
+            return Ok(());
+        }
+        Err(Trouble::Failed(format!("there are {names}, not {wanted:?}")))
     }
 
     /// All that a restore must keep.
@@ -192,4 +214,88 @@ fn carry(from: &str, to: &str) -> Result<(), Trouble> {
         None => Ok(()),
         Some((before, after)) => Err(Trouble::Failed(format!("{before}\nbecame\n{after}"))),
     }
+}
+
+/// What is no backup is refused with 10062, and nothing of it stays.
+fn broken(name: &str) -> Result<(), Trouble> {
+    let server = start(name)?;
+    let mut client = Client::new(&server);
+    client.fill()?;
+    let (backup, bytes) = client.backup()?;
+    let half = &bytes[..bytes.len() / 2];
+    for bytes in [half, b"rubbish", b""] {
+        let to = client.begin_restore(&backup)?;
+        let mut reply = Value::Null;
+        // Sedge refuses at once, nats-server at the end.
+        for part in [bytes, b""] {
+            let got = client.request(&to, part)?;
+            reply = serde_json::from_slice(&got.payload).unwrap_or_default();
+            if reply.get("error").is_some() {
+                break;
+            }
+        }
+        if reply["error"]["err_code"] != 10062 {
+            return Err(Trouble::Failed(format!("not refused: {reply}")));
+        }
+        client.names(&["S"])?;
+    }
+    client.restore(&backup, &bytes)?;
+    client.names(&["R", "S"])
+}
+
+/// A server that is killed in the middle of a restore has the whole stream afterwards or
+/// nothing of it, and the room of what it had taken is used again.
+///
+/// nats-server serves what it had taken so far as a stream.
+fn killed() -> Result<(), Trouble> {
+    const ROUNDS: usize = 6;
+    let mut server = start("sedge")?;
+    let mut client = Client::new(&server);
+    client.fill()?;
+    // Much that no compression makes less.
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..60 {
+        let mut payload = String::new();
+        while payload.len() < 30_000 {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            payload.push_str(&noise.to_string());
+        }
+        client.request("s.noise", payload.as_bytes())?;
+    }
+    let (backup, bytes) = client.backup()?;
+    let before = client.contents("S")?;
+    let mut sizes = Vec::new();
+    for _ in 0..ROUNDS {
+        let to = client.begin_restore(&backup)?;
+        for chunk in bytes[..bytes.len() / 4 * 3].chunks(100_000) {
+            client.request(&to, chunk)?;
+        }
+        server.restart(true).map_err(Trouble::Failed)?;
+        client = Client::new(&server);
+        client.names(&["S"])?;
+        sizes.push(size_of(&server.directory().join("store")));
+    }
+    client.restore(&backup, &bytes)?;
+    if before != client.contents("R")? {
+        return Err(Trouble::Failed("what was restored differs".to_owned()));
+    }
+    let lost =
+        sizes.last().zip(sizes.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
+    if lost > bytes.len() as u64 / 2 {
+        return Err(Trouble::Failed(format!("room is lost: {sizes:?}")));
+    }
+    Ok(())
+}
+
+fn size_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }

@@ -35,6 +35,8 @@ pub(super) use snapshot::{ConsumerState, PendingAck, Position};
 
 /// Without a sign of life for this long one ends.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a backup waits for somebody who subscribes to its subject.
+const RECEIVER_WAIT: Duration = Duration::from_secs(2);
 /// Length of the random part of a subject.
 const ID_LEN: usize = 22;
 
@@ -80,9 +82,14 @@ impl JetStream {
         }
         let late = |due: Option<Instant>| due.is_some_and(|due| due <= now.instant);
         let snapshots = self.backups.snapshots.iter().filter(|(_, one)| late(one.due()));
-        let ids: alloc::vec::Vec<u32> = snapshots.map(|(id, _)| *id).collect();
-        for id in ids {
-            self.end_snapshot(id, "408 No Flow Response", host);
+        let ids: alloc::vec::Vec<(u32, bool)> =
+            snapshots.map(|(id, one)| (*id, one.is_held())).collect();
+        for (id, held) in ids {
+            if held {
+                self.begin_snapshot(now, id, host);
+            } else {
+                self.end_snapshot(id, "408 No Flow Response", host);
+            }
         }
         let restores = self.backups.restores.iter().filter(|(_, one)| late(one.due()));
         let ids: alloc::vec::Vec<u32> = restores.map(|(id, _)| *id).collect();

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 use super::archive::{self, Entry};
-use super::{ID_LEN, PATIENCE, Pending, frame};
+use super::{ID_LEN, PATIENCE, Pending, RECEIVER_WAIT, frame};
 use crate::id::StreamId;
 use crate::jetstream::advisory::News;
 use crate::jetstream::host::{Host, Inbound, Target};
@@ -100,12 +100,20 @@ pub(super) struct Snapshot {
     client: Vec<u8>,
     /// When the receiver was last heard of.
     heard: Instant,
+    /// Nothing is sent before somebody has subscribed to the subject itself, or before this:
+    /// clients subscribe when they have the answer.
+    held: Option<Instant>,
 }
 
 impl Snapshot {
-    /// When it has waited for an answer for long enough.
+    /// When it has waited for an answer, or for a receiver, for long enough.
     pub(super) fn due(&self) -> Option<Instant> {
-        (self.open >= self.window).then(|| self.heard + PATIENCE)
+        self.held.or_else(|| (self.open >= self.window).then(|| self.heard + PATIENCE))
+    }
+
+    /// Does it wait for somebody to subscribe?
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 }
 
@@ -157,10 +165,15 @@ impl JetStream {
         let ack_prefix = format!("$JS.SNAPSHOT.ACK.{name}.{}.", self.rng.token(ID_LEN));
         host.subscribe(format!("{ack_prefix}*.*").as_bytes(), Target::Snapshot(id));
         let client = host.requester();
+        let to = request.deliver_subject.as_bytes();
+        let heard = host.literal_listeners(to, b"").plain;
+        if !heard {
+            host.watch(to);
+        }
         let snapshot = Snapshot {
             stream,
             name: name.clone(),
-            to: request.deliver_subject.as_bytes().into(),
+            to: to.into(),
             ack_prefix,
             chunk,
             window,
@@ -174,12 +187,45 @@ impl JetStream {
             began: now.wall,
             client: client.clone(),
             heard: now.instant,
+            held: (!heard).then(|| now.instant + RECEIVER_WAIT),
         };
         self.backups.snapshots.insert(id, snapshot);
         self.respond(&asker, KIND, &Body { config, state }, host);
         let news = News { state: Some(shown), client, ..News::default() };
         self.stream_news(&name, "SNAPSHOT_CREATE", "snapshot_create", news, host);
+        if heard {
+            self.pump_snapshot(now, id, host);
+        }
+    }
+
+    /// Somebody has subscribed, or gone: backups for that subject begin.
+    pub(in crate::jetstream) fn snapshots_interest(
+        &mut self,
+        now: Now,
+        subject: &[u8],
+        host: &mut impl Host,
+    ) {
+        let waiting = self.backups.snapshots.iter();
+        let waiting = waiting.filter(|(_, one)| one.held.is_some() && *one.to == *subject);
+        let ids: Vec<u32> = waiting.map(|(id, _)| *id).collect();
+        if !ids.is_empty() && host.literal_listeners(subject, b"").plain {
+            for id in ids {
+                self.begin_snapshot(now, id, host);
+            }
+        }
+    }
+
+    /// It is not held any more.
+    pub(super) fn begin_snapshot(&mut self, now: Now, id: u32, host: &mut impl Host) {
+        self.release_snapshot(id, host);
         self.pump_snapshot(now, id, host);
+    }
+
+    fn release_snapshot(&mut self, id: u32, host: &mut impl Host) {
+        let Some(snapshot) = self.backups.snapshots.get_mut(&id) else { return };
+        if snapshot.held.take().is_some() && !self.consumers.are_watching(&snapshot.to) {
+            host.unwatch(&snapshot.to);
+        }
     }
 
     fn checked_snapshot(
@@ -301,6 +347,7 @@ impl JetStream {
 
     /// The last message to the receiver, with a status or without.
     pub(super) fn end_snapshot(&mut self, id: u32, status: &str, host: &mut impl Host) {
+        self.release_snapshot(id, host);
         let Some(snapshot) = self.backups.snapshots.remove(&id) else { return };
         let subject = format!("{}*.*", snapshot.ack_prefix);
         host.unsubscribe(subject.as_bytes(), Target::Snapshot(id));

@@ -254,7 +254,7 @@ impl JetStream {
             self.advise_settled(now, id, ack.seq, ack.dseq, deliveries, what, host);
         }
         if let Some((entry, deliveries)) = sample {
-            self.advise_sample(now, id, &entry, deliveries, host);
+            self.advise_sample(now, id, &entry, ack.dseq, deliveries, host);
         }
         if let Some(rest) = pull {
             let request = Inbound { payload: rest, ..msg };

@@ -201,6 +201,7 @@ impl JetStream {
         now: Now,
         id: ConsumerId,
         entry: &PendingAck,
+        dseq: u64,
         deliveries: u32,
         host: &mut impl Host,
     ) {
@@ -210,7 +211,7 @@ impl JetStream {
             return;
         }
         let details = Details::Ack {
-            consumer_seq: entry.dseq,
+            consumer_seq: dseq,
             stream_seq: entry.seq,
             ack_time: nanos(now.instant.since(entry.sent)),
             deliveries,

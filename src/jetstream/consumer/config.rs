@@ -814,6 +814,15 @@ impl ConsumerConfig {
         if self.deliver_policy != new.deliver_policy {
             return e("deliver policy can not be updated");
         }
+        if self.mem_storage != new.mem_storage {
+            return e("storage type can not be updated");
+        }
+        if self.direct != new.direct {
+            return e("direct can not be updated");
+        }
+        if self.sourcing != new.sourcing {
+            return e("sourcing can not be updated");
+        }
         if self.opt_start_seq != new.opt_start_seq {
             return e("start sequence can not be updated");
         }
@@ -826,29 +835,20 @@ impl ConsumerConfig {
         if self.replay_policy != new.replay_policy {
             return e("replay policy can not be updated");
         }
-        if self.is_push() && !new.is_push() {
-            return e("can not update push consumer to pull based");
-        }
-        if !self.is_push() && new.is_push() {
-            return e("can not update pull consumer to push based");
-        }
         if self.idle_heartbeat != new.idle_heartbeat {
             return e("heart beats can not be updated");
         }
         if self.flow_control != new.flow_control {
             return e("flow control can not be updated");
         }
+        if self.is_push() && !new.is_push() {
+            return e("can not update push consumer to pull based");
+        }
+        if !self.is_push() && new.is_push() {
+            return e("can not update pull consumer to push based");
+        }
         if self.max_waiting != new.max_waiting {
             return e("max waiting can not be updated");
-        }
-        if self.mem_storage != new.mem_storage {
-            return e("storage type can not be updated");
-        }
-        if self.direct != new.direct {
-            return e("direct can not be updated");
-        }
-        if self.sourcing != new.sourcing {
-            return e("sourcing can not be updated");
         }
         Ok(())
     }

@@ -25,10 +25,11 @@ use crate::id::{ConsumerId, StreamId};
 use crate::jetstream::host::{Host, Inbound, Target};
 use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
 use crate::jetstream::storage::{GetBy, Seq, StoreReply, StoreRequest};
+use crate::jetstream::stream::Stream;
 use crate::jetstream::stream::config::Retention;
 use crate::jetstream::{JetStream, Waiting};
 use crate::limits;
-use crate::subject;
+use crate::subject::{self, Filter};
 use crate::time::{Now, Timestamp};
 
 const KIND: &str = "consumer_create_response";
@@ -212,12 +213,13 @@ impl JetStream {
             if !same && action == Action::Create {
                 return Err(ApiError::fixed(10148, 400, "consumer already exists"));
             }
-            if !same {
-                self.update_consumer(now, id, config, host)?;
-            }
+            let moved = !same && self.update_consumer(now, id, config, host)?;
             if let Some(consumer) = self.consumers.get_mut(id) {
-                let reply = Reply { asker: asker.clone(), kind: ReplyKind::Updated };
-                consumer.replies.push(reply);
+                let kind = if moved { ReplyKind::Moved } else { ReplyKind::Updated };
+                consumer.replies.push(Reply { asker: asker.clone(), kind });
+                if consumer.is_paused(now) {
+                    self.advise_pause(now, id, host);
+                }
             }
             self.settle_replies(now, id, None, host);
             return Ok(());
@@ -272,13 +274,28 @@ impl JetStream {
         if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
             return e(10098, "workqueue stream requires explicit ack");
         }
+        self.check_unique(stream, None, &config.filters())?;
+        if config.deliver_policy != DeliverPolicy::All {
+            return e(10101, "consumer must be deliver all on workqueue stream");
+        }
+        Ok(())
+    }
+
+    /// Each subject of a work queue has one consumer at most.
+    fn check_unique(
+        &self,
+        stream: StreamId,
+        this: Option<ConsumerId>,
+        filters: &[Filter],
+    ) -> Result<(), ApiError> {
+        let e = |err_code, text| Err(ApiError::fixed(err_code, 400, text));
         let others = self.consumers.of_stream(stream);
         let mut others = others
             .iter()
+            .filter(|id| Some(**id) != this)
             .filter_map(|id| self.consumers.get(*id))
             .filter(|other| !other.config.is_hidden())
             .peekable();
-        let filters = config.filters();
         if filters.is_empty() && others.peek().is_some() {
             return e(10099, "multiple non-filtered consumers not allowed on workqueue stream");
         }
@@ -290,9 +307,6 @@ impl JetStream {
         };
         if others.any(collides) {
             return e(10100, "filtered consumer not unique on workqueue stream");
-        }
-        if config.deliver_policy != DeliverPolicy::All {
-            return e(10101, "consumer must be deliver all on workqueue stream");
         }
         Ok(())
     }
@@ -332,6 +346,7 @@ impl JetStream {
             last_used: now.instant,
             scanned: now.instant,
             keep_until: now.instant,
+            paused: config.pause_until.is_some_and(|until| until > now.wall),
             superseded: false,
             resync: false,
             armed: None,
@@ -638,9 +653,18 @@ impl JetStream {
         id: ConsumerId,
         mut new: ConsumerConfig,
         host: &mut impl Host,
-    ) -> Result<(), ApiError> {
-        let Some(consumer) = self.consumers.get_mut(id) else { return Ok(()) };
+    ) -> Result<bool, ApiError> {
+        let Some(consumer) = self.consumers.get(id) else { return Ok(false) };
         consumer.config.check_update(&new)?;
+        let (stream, direct) = (consumer.stream, consumer.config.direct);
+        let queue = |stream: &Stream| stream.config.retention == Retention::WorkQueue;
+        if !direct
+            && consumer.filters != new.filters()
+            && self.streams.get(&stream).is_some_and(queue)
+        {
+            self.check_unique(stream, Some(id), &new.filters())?;
+        }
+        let Some(consumer) = self.consumers.get_mut(id) else { return Ok(false) };
         let old = &consumer.config;
         let moved = old.deliver_subject != new.deliver_subject;
         if moved && host.has_interest(old.deliver_subject.as_bytes()) {
@@ -678,7 +702,7 @@ impl JetStream {
             self.look_for_listeners(now, id, host);
         }
         // Delivery goes on after the answer.
-        Ok(())
+        Ok(moved)
     }
 }
 

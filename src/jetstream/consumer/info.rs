@@ -12,14 +12,15 @@ use alloc::vec::Vec;
 
 use serde::{Serialize, Serializer};
 
-use super::config::{ConsumerConfig, DeliverPolicy, is_valid_group, time};
+use super::config::{ConsumerConfig, DeliverPolicy, is_valid_group};
 use super::priority::GroupState;
 use super::pull::Speaker;
+use super::requests::{PageRequest, PauseRequest, ResetRequest, UnpinRequest};
 use super::state::Position;
 use super::{Consumer, Pending};
 use crate::id::{ConsumerId, StreamId};
 use crate::jetstream::host::{Host, Inbound};
-use crate::jetstream::json::{self, ApiError, Asker, Empty, FromJson, Json, Path};
+use crate::jetstream::json::{self, ApiError, Asker, Empty};
 use crate::jetstream::storage::{GetBy, Seq, StoreError, StoreReply, StoreRequest};
 use crate::jetstream::{JetStream, Waiting};
 use crate::limits;
@@ -52,6 +53,8 @@ pub(super) enum ReplyKind {
     Created,
     /// It existed, and may have been changed.
     Updated,
+    /// It delivers to another subject now; whether somebody listens there is not told yet.
+    Moved,
     /// It was reset.
     Reset,
     /// It was paused or resumed.
@@ -130,38 +133,6 @@ impl<T> Page<T> {
     }
 }
 
-#[derive(Debug, Default)]
-struct PageRequest {
-    offset: i64,
-}
-
-impl FromJson for PageRequest {
-    const NAME: &'static str = "JSApiConsumersRequest";
-
-    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
-        match key {
-            "offset" => json::int(&mut self.offset, value, path),
-            _ => Ok(false),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct PauseRequest {
-    until: Option<Timestamp>,
-}
-
-impl FromJson for PauseRequest {
-    const NAME: &'static str = "JSApiConsumerPauseRequest";
-
-    fn field(&mut self, key: &str, value: &Json, _path: Path<'_>) -> Result<bool, String> {
-        match key {
-            "pause_until" => time(&mut self.until, value),
-            _ => Ok(false),
-        }
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct PauseBody {
     paused: bool,
@@ -174,41 +145,9 @@ struct PauseBody {
 const NOT_PAUSED: PauseBody =
     PauseBody { paused: false, pause_until: Timestamp(0), pause_remaining: None };
 
-#[derive(Debug, Default)]
-struct ResetRequest {
-    seq: u64,
-}
-
-impl FromJson for ResetRequest {
-    const NAME: &'static str = "JSApiConsumerResetRequest";
-
-    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
-        match key {
-            "seq" => json::uint(&mut self.seq, value, path),
-            _ => Ok(false),
-        }
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct NotReset {
     reset_seq: Seq,
-}
-
-#[derive(Debug, Default)]
-struct UnpinRequest {
-    group: String,
-}
-
-impl FromJson for UnpinRequest {
-    const NAME: &'static str = "JSApiConsumerUnpinRequest";
-
-    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
-        match key {
-            "group" => json::string(&mut self.group, value, path),
-            _ => Ok(false),
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -345,6 +284,9 @@ impl JetStream {
             // Whether somebody listens already is part of the answer; delivery comes after it.
             self.look_for_listeners(now, id, host);
             self.advise_action(now, id, "create", host);
+            if self.consumers.get(id).is_some_and(|consumer| consumer.is_paused(now)) {
+                self.advise_pause(now, id, host);
+            }
         }
         for reply in replies {
             self.send_reply(now, id, &reply, host);
@@ -365,14 +307,16 @@ impl JetStream {
     ) {
         let Some(consumer) = self.consumers.get(id) else { return };
         let kind = match reply.kind {
-            ReplyKind::Created | ReplyKind::Updated => "consumer_create_response",
+            ReplyKind::Created | ReplyKind::Updated | ReplyKind::Moved => {
+                "consumer_create_response"
+            }
             ReplyKind::Reset => RESET,
             ReplyKind::Paused => {
                 let until = consumer.config.pause_until.unwrap_or_default();
                 let remaining = consumer.pause_remaining(now);
                 let body = PauseBody {
                     paused: remaining.is_some(),
-                    pause_until: if remaining.is_some() { until } else { Timestamp(0) },
+                    pause_until: until,
                     pause_remaining: remaining,
                 };
                 self.respond(&reply.asker, "consumer_pause_response", &body, host);
@@ -385,6 +329,7 @@ impl JetStream {
         if reply.kind == ReplyKind::Reset {
             info.reset_seq = Some(next);
         }
+        info.push_bound &= reply.kind != ReplyKind::Moved;
         if identified {
             let text = json::envelope(kind, None, &info);
             self.respond_identified(id, &reply.asker, &text, host);
@@ -538,11 +483,16 @@ impl JetStream {
             }
         };
         let Some(consumer) = self.consumers.get_mut(id) else { return };
-        consumer.config.pause_until = request.until.filter(|until| until.0 != 0);
+        let until = request.until.filter(|until| until.0 != 0);
+        let changed = consumer.config.pause_until != until;
+        consumer.config.pause_until = until;
+        consumer.paused = consumer.is_paused(now);
         consumer.config.set_required_level();
         consumer.replies.push(Reply { asker, kind: ReplyKind::Paused });
         self.save(now, id, host);
-        self.advise_pause(now, id, host);
+        if changed {
+            self.advise_pause(now, id, host);
+        }
         self.settle_replies(now, id, None, host);
         self.consumer_run(now, id, host);
     }

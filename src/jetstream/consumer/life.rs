@@ -143,27 +143,13 @@ impl JetStream {
     fn consumer_tick(&mut self, now: Now, id: ConsumerId, host: &mut impl Host) {
         let leafs = host.has_leafs();
         self.unpin_late(now, id, host);
-        let mut events = Vec::new();
         let (Some(consumer), scratch) = self.consumers.get_with_scratch(id) else { return };
         if !consumer.is_running() {
             return;
         }
-        let mut expired = Vec::new();
-        if consumer.progress.next_due().is_some_and(|due| due <= now.instant)
-            && consumer.progress.queue_due(now.instant, &mut expired)
-            && let Some(max) = consumer.config.deliveries_max()
-        {
-            for &seq in &expired {
-                let deliveries = consumer.progress.deliveries(seq);
-                if deliveries >= max {
-                    let dseq = consumer.progress.pending.get(seq).map_or(0, |entry| entry.dseq);
-                    events.push(Event { seq, dseq, deliveries, exhausted: true });
-                    consumer.progress.give_up(seq);
-                }
-            }
-            if !events.is_empty() {
-                consumer.mark_dirty(now);
-            }
+        if consumer.progress.next_due().is_some_and(|due| due <= now.instant) {
+            // What may not be delivered again is found when its turn comes.
+            consumer.progress.queue_due(now.instant, &mut Vec::new());
         }
         let last = consumer.last_positions();
         let beat = consumer.heartbeat_positions();
@@ -184,14 +170,16 @@ impl JetStream {
         if consumer.cursor.holds_reads() && reads_old {
             consumer.cursor.forget_reads();
         }
+        let resumed = consumer.paused && !consumer.is_paused(now);
+        consumer.paused &= !resumed;
         let save = consumer.saving.next_due().is_some_and(|due| due <= now.instant);
         let abandoned = consumer.is_abandoned(now, host);
-        for event in events {
-            self.advise_event(now, id, event, host);
-        }
         if abandoned {
             self.remove_consumer(now, id, host);
             return;
+        }
+        if resumed {
+            self.advise_pause(now, id, host);
         }
         if save {
             self.save(now, id, host);

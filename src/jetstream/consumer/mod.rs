@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `config` | fields, defaults, rules, what may be updated |
 //! | `create` | CREATE, from the request to the answer |
-//! | `info` | INFO, NAMES, LIST and the other requests about one that exists |
+//! | `info`, `requests` | INFO, NAMES, LIST and the other requests about one that exists |
 //! | `state` | delivered, ack floor, pending, redelivery queue |
 //! | `cursor` | the next message: tail, reads, reading ahead |
 //! | `deliver` | the delivery loop |
@@ -40,6 +40,7 @@ mod priority;
 mod pull;
 mod push;
 mod record;
+mod requests;
 mod saving;
 mod settled;
 mod sourcing;
@@ -159,6 +160,8 @@ struct Consumer {
     scanned: Instant,
     /// Not to be looked at for inactivity before this.
     keep_until: Instant,
+    /// It was paused when last looked at: its resuming is told.
+    paused: bool,
     /// A newer one of the same hub stream took its place.
     superseded: bool,
     /// Restored from a record that may be behind what was sent: the hub has to start anew.
@@ -251,6 +254,11 @@ impl Consumers {
 
     fn watching(&self, subject: &[u8]) -> &[ConsumerId] {
         self.watchers.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// Does any push consumer deliver there?
+    pub(in crate::jetstream) fn are_watching(&self, subject: &[u8]) -> bool {
+        !self.watching(subject).is_empty()
     }
 
     fn next_ticket(&mut self) -> Ticket {

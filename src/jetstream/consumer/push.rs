@@ -235,6 +235,7 @@ impl JetStream {
         for id in ids {
             self.refresh_activity(now, id, host);
         }
+        self.snapshots_interest(now, subject, host);
     }
 
     /// Looks whether anybody listens to a push consumer, and goes on if so.

@@ -433,7 +433,8 @@ impl Progress {
     fn raise_floor(&mut self) {
         match self.pending.first() {
             None => self.floor = self.delivered,
-            Some(first) if first.dseq > self.floor.consumer => {
+            // Behind the floor, or more of what follows it is settled.
+            Some(first) if first.dseq > self.floor.consumer + 1 => {
                 self.floor = Position {
                     consumer: first.dseq - 1,
                     stream: self.floor.stream.max(first.seq.saturating_sub(1)),
