@@ -137,8 +137,8 @@ impl Host for View<'_> {
         }));
     }
 
-    fn requester(&self) -> Vec<u8> {
-        self.core.requester()
+    fn requester(&self, headers: &[u8]) -> Vec<u8> {
+        self.core.requester(self.account, headers)
     }
 
     fn has_leafs(&self) -> bool {

@@ -158,11 +158,28 @@ impl Core {
         })
     }
 
-    /// Who sent the message that JetStream is handling; empty: the server itself.
-    pub(super) fn requester(&self) -> Vec<u8> {
+    /// Who sent the message with these headers that JetStream of `account` is handling;
+    /// empty: the server itself. Of another account that is what came with the message.
+    pub(super) fn requester(&self, account: AccountId, block: &[u8]) -> Vec<u8> {
         let Some(conn) = self.asking else { return Vec::new() };
-        let account = self.conn(conn).map_or(AccountId::NONE, |conn| conn.account);
-        self.client_info(Origin::Elsewhere { conn }, account, true, None)
+        let of = self.conn(conn).map_or(AccountId::NONE, |conn| conn.account);
+        if of == account {
+            return self.client_info(Origin::Elsewhere { conn }, account, true, None);
+        }
+        let said = headers::value(block, HEADER).unwrap_or_default();
+        let Some(said) = said.strip_suffix(b"}").filter(|said| said.len() > 1) else {
+            return self.client_info(Origin::Elsewhere { conn }, account, false, None);
+        };
+        let has = |key: &[u8]| said.windows(key.len()).any(|at| at == key);
+        let mut object = Object(said.to_vec());
+        if !has(b"\"svc\":") {
+            object.text("svc", self.account(account).map_or("", |state| &*state.name));
+        }
+        if !has(b"\"server\":") {
+            object.text("server", &self.options.server_name);
+        }
+        object.0.push(b'}');
+        object.0
     }
 
     /// The header block with who asks at its end, in place of what it says about that.

@@ -116,9 +116,10 @@ pub trait Host {
     /// Tells the operator.
     fn notice(&mut self, notice: JsNotice);
 
-    /// Who sent the message that JetStream is handling, as JSON for advisories; empty: nobody
-    /// from outside.
-    fn requester(&self) -> alloc::vec::Vec<u8>;
+    /// Who sent the message with these headers that JetStream is handling, as JSON for
+    /// advisories; empty: nobody from outside. Of another account's client no more than that
+    /// account shares.
+    fn requester(&self, headers: &[u8]) -> alloc::vec::Vec<u8>;
 
     /// Is any leaf connection configured? Then interest may still be on its way and a pull
     /// request younger than two seconds is kept although its inbox shows none.

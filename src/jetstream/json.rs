@@ -703,7 +703,7 @@ impl JetStream {
     #[expect(clippy::unused_self, reason = "a pair with respond, which every caller has at hand")]
     pub(crate) fn asker(&self, msg: &Inbound<'_>, host: &mut impl Host) -> Asker {
         let audit = host.has_interest(b"$JS.EVENT.ADVISORY.API").then(|| {
-            let client = host.requester();
+            let client = host.requester(msg.headers);
             let (subject, request) = (msg.subject.to_vec(), msg.payload.to_vec());
             Box::new(Audited { subject, request, client })
         });

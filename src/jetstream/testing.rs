@@ -96,7 +96,7 @@ impl Host for Recorder {
         self.notices.push(notice);
     }
 
-    fn requester(&self) -> Vec<u8> {
+    fn requester(&self, _headers: &[u8]) -> Vec<u8> {
         Vec::new()
     }
 

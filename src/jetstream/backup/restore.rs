@@ -257,7 +257,7 @@ impl JetStream {
         let subject = format!("$JS.SNAPSHOT.RESTORE.{name}.{}", self.rng.token(ID_LEN));
         host.subscribe(subject.as_bytes(), Target::Restore(id));
         self.respond(&asker, KIND, &Body { deliver_subject: &subject }, host);
-        let client = host.requester();
+        let client = host.requester(msg.headers);
         let news = News { client: client.clone(), ..News::default() };
         self.stream_news(&name, "RESTORE_CREATE", "restore_create", news, host);
         let restore = Restore {

@@ -164,7 +164,7 @@ impl JetStream {
         let window = (within(request.window_size, WINDOW) / chunk).max(1);
         let ack_prefix = format!("$JS.SNAPSHOT.ACK.{name}.{}.", self.rng.token(ID_LEN));
         host.subscribe(format!("{ack_prefix}*.*").as_bytes(), Target::Snapshot(id));
-        let client = host.requester();
+        let client = host.requester(msg.headers);
         let to = request.deliver_subject.as_bytes();
         let heard = host.literal_listeners(to, b"").plain;
         if !heard {

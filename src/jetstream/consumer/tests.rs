@@ -112,7 +112,7 @@ impl Host for Recorder {
     fn notice(&mut self, notice: JsNotice) {
         self.notices.push(notice);
     }
-    fn requester(&self) -> Vec<u8> {
+    fn requester(&self, _headers: &[u8]) -> Vec<u8> {
         Vec::new()
     }
     fn has_leafs(&self) -> bool {

@@ -105,7 +105,6 @@ const MORE_STEPS: &[Step<'static>] = &[
     ("consumer find S --pull", &["C", "E", "P"]),
     ("consumer report S", &["with 4 consumers"]),
     ("consumer rm S E -f", &[]),
-    ("consumer sub S D --ack", &["tries: 1", "Acknowledged message"]),
     ("bench js consume --stream S --msgs 10 --no-progress", &["msgs/sec"]),
     ("stream rm S -f", &[]),
     ("kv add B --history 3 --ttl 1h --marker-ttl 10s", &["KV_B"]),
