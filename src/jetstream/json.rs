@@ -140,6 +140,22 @@ pub(crate) trait FromJson: Default {
     fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String>;
 }
 
+/// [`FromJson`] behind a pointer, so that what reads a body exists once for all requests.
+trait Fields {
+    fn name(&self) -> &'static str;
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String>;
+}
+
+impl<T: FromJson> Fields for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
+        FromJson::field(self, key, value, path)
+    }
+}
+
 /// Where a value stands, for texts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path<'a> {
@@ -209,27 +225,41 @@ pub(crate) fn level_ok(header_block: &[u8]) -> bool {
 /// Reads a request body. Errors are 10025 with Go's text; an empty body gives the default.
 pub(crate) fn decode<T: FromJson>(body: &[u8], strict: bool) -> Result<T, ApiError> {
     let mut to = T::default();
+    match read_all(&mut to, body, strict) {
+        Ok(()) => Ok(to),
+        Err(text) => Err(invalid(&text)),
+    }
+}
+
+fn read_all(to: &mut dyn Fields, body: &[u8], strict: bool) -> Result<(), String> {
     let mut parser = Parser { bytes: body, at: 0 };
     // As Go's decoder in a loop: several values in one body are read into the same struct.
     loop {
         parser.skip_blanks();
         if parser.at >= body.len() {
-            return Ok(to);
+            return Ok(());
         }
-        parser
-            .value(0)
-            .and_then(|value| {
-                let path = Path { root: T::NAME, at: "", item: false, strict };
-                object(&mut to, &value, path).map(|_| ())
-            })
-            .map_err(|text| ApiError::with(10025, 400, format!("invalid JSON: {text}")))?;
+        let value = parser.value(0)?;
+        let path = Path { root: to.name(), at: "", item: false, strict };
+        read_object(to, &value, path)?;
     }
+}
+
+fn invalid(text: &str) -> ApiError {
+    ApiError::with(10025, 400, format!("invalid JSON: {text}"))
 }
 
 /// Reads a body that is one value, unknown fields ignored. Go words the errors of a body read
 /// in one piece differently.
 pub(crate) fn decode_whole<T: FromJson>(body: &[u8]) -> Result<T, ApiError> {
     let mut to = T::default();
+    match read_whole(&mut to, body) {
+        Ok(()) => Ok(to),
+        Err(text) => Err(invalid(&text)),
+    }
+}
+
+fn read_whole(to: &mut dyn Fields, body: &[u8]) -> Result<(), String> {
     let mut parser = Parser { bytes: body, at: 0 };
     let value = parser.value(0).and_then(|value| {
         parser.skip_blanks();
@@ -242,12 +272,9 @@ pub(crate) fn decode_whole<T: FromJson>(body: &[u8]) -> Result<T, ApiError> {
         Some((text, _)) => text.into(),
         None if text == "unexpected EOF" => "unexpected end of JSON input".into(),
         None => text,
-    });
-    let path = Path { root: T::NAME, at: "", item: false, strict: false };
-    value
-        .and_then(|value| object(&mut to, &value, path).map(|_| ()))
-        .map_err(|text| ApiError::with(10025, 400, format!("invalid JSON: {text}")))?;
-    Ok(to)
+    })?;
+    let path = Path { root: to.name(), at: "", item: false, strict: false };
+    read_object(to, &value, path).map(|_| ())
 }
 
 /// Sets a text; like all readers of single values it leaves the target alone on `null`.
@@ -378,10 +405,14 @@ pub(crate) fn object<T: FromJson>(
     value: &Json,
     path: Path<'_>,
 ) -> Result<bool, String> {
+    read_object(to, value, path)
+}
+
+fn read_object(to: &mut dyn Fields, value: &Json, path: Path<'_>) -> Result<bool, String> {
     let members = match value {
         Json::Null => return Ok(true),
         Json::Object(members) => members,
-        _ => return Err(path.mismatch(value, &format!("server.{}", T::NAME))),
+        _ => return Err(path.mismatch(value, &format!("server.{}", to.name()))),
     };
     for (key, value) in members {
         let lower = key.to_ascii_lowercase();
@@ -659,7 +690,10 @@ impl Parser<'_> {
 /// `body` as JSON text with `<`, `>`, `&` and the two odd line ends escaped, as Go does. They
 /// can only stand inside strings.
 pub(crate) fn encode(body: &impl Serialize) -> Vec<u8> {
-    let plain = serde_json::to_vec(body).unwrap_or_default();
+    escaped(serde_json::to_vec(body).unwrap_or_default())
+}
+
+fn escaped(plain: Vec<u8>) -> Vec<u8> {
     if memchr::memchr3(b'<', b'>', b'&', &plain).is_none() && memchr::memchr(0xe2, &plain).is_none()
     {
         return plain;
@@ -679,6 +713,10 @@ pub(crate) fn encode(body: &impl Serialize) -> Vec<u8> {
 
 /// The whole text of a reply: type, error if any, members of `body`.
 pub(crate) fn envelope(kind: &str, error: Option<&ApiError>, body: &impl Serialize) -> Vec<u8> {
+    enclose(kind, error, &encode(body))
+}
+
+fn enclose(kind: &str, error: Option<&ApiError>, members: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(512);
     text.extend_from_slice(b"{\"type\":\"io.nats.jetstream.api.v1.");
     text.extend_from_slice(kind.as_bytes());
@@ -687,7 +725,6 @@ pub(crate) fn envelope(kind: &str, error: Option<&ApiError>, body: &impl Seriali
         text.extend_from_slice(b",\"error\":");
         text.extend_from_slice(&encode(error));
     }
-    let members = encode(body);
     match members.get(1..) {
         Some(rest) if rest.len() > 1 => {
             text.push(b',');
