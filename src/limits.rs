@@ -240,3 +240,13 @@ pub const JWT_BYTES_MAX: usize = 1024 * 1024;
 pub const TEMPLATE_ENTRIES_MAX: usize = 4096;
 /// Tokens of accounts that are held, all together, in bytes. Over it: `jwt store is full`.
 pub const CLAIMS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Accounts that are asked for elsewhere at a time. A login in one more is refused.
+pub const CLAIMS_LOOKUPS_MAX: usize = 64;
+/// How long it is believed that nobody knows an account; logins in it are refused at once.
+pub const CLAIMS_MISSING: Duration = Duration::from_secs(2);
+/// So many of these are remembered.
+pub const CLAIMS_MISSING_LEN: usize = 1024;
+/// From asking for an account by HTTP to giving up.
+pub const CLAIMS_FETCH_TIMEOUT: Duration = Duration::from_millis(1900);
+/// Changes of the resolver's directory that wait for the disk. More are not answered.
+pub const CLAIMS_WRITES_MAX: usize = 256;

@@ -204,6 +204,24 @@ impl Broker {
         self.uplinks.push(Uplink { options, account, remote, told_at: None });
     }
 
+    /// Remotes whose account was not known yet begin once it is.
+    pub(super) fn begin_late_remotes(&mut self, now: Now) {
+        for place in 0..self.uplinks.len() {
+            let Some(uplink) = self.uplinks.get_mut(place) else { return };
+            if uplink.account != AccountId::NONE {
+                continue;
+            }
+            let core = &mut self.core;
+            let Some(account) = core.account_named(&uplink.options.account) else { continue };
+            uplink.account = account;
+            uplink.remote =
+                Remote::new(&uplink.options, Rng::new(core.rng.next_u64()), now.instant);
+            if core.account(account).is_some_and(|state| !state.leaf.configured) {
+                core.begin_leaf_interest(account);
+            }
+        }
+    }
+
     /// An attempt of [`Output::Dial`] reached a listener. `credentials` is the content of the
     /// file the output named, or why it could not be read. `None`: close the socket, it is
     /// not wanted.
@@ -607,6 +625,7 @@ impl Broker {
                         leaf.nudge.begin(outage);
                     }
                     self.core.begin_leaf(index);
+                    self.compare_claims_soon(index);
                 }
                 LeafOutput::Gossip(urls) => uplink.remote.handle_gossip(&urls),
                 LeafOutput::BurstEnd => leaf.nudge.handle_burst_end(now.instant),

@@ -26,6 +26,7 @@
 
 pub mod account;
 pub mod arrival;
+pub mod claims;
 pub mod connect;
 pub mod events;
 pub mod interest;
@@ -169,6 +170,13 @@ pub enum Output {
         /// As the client sent it.
         password: Secret,
     },
+    /// Fetch an account's token by HTTP; then [`Broker::claims_fetched`].
+    FetchClaims {
+        /// Its key.
+        account: String,
+        /// Where from.
+        url: String,
+    },
     /// Print a line.
     Notice(Notice),
     /// Lame duck mode is over: shut down.
@@ -191,6 +199,7 @@ pub struct Broker {
     /// One for each account that has it; the account knows where in here.
     js: Vec<(AccountId, JetStream)>,
     sign_in: sign_in::SignIn,
+    lookups: claims::Lookups,
     targets: Vec<(AccountId, Target)>,
     uplinks: Vec<leaf::Uplink>,
     /// Who we are to hubs.
@@ -221,16 +230,19 @@ impl Broker {
         let js = standby.server.as_ref();
         let js = js
             .map_or_else(Vec::new, |(options, shared)| begin_jetstream(&mut core, options, shared));
-        Self {
+        let mut broker = Self {
             core,
             js,
             sign_in,
+            lookups: claims::Lookups::default(),
             targets: Vec::new(),
             uplinks: Vec::new(),
             identity,
             lame_duck: lame_duck::LameDuck::Off,
             standby,
-        }
+        };
+        broker.begin_claims();
+        broker
     }
 
     // --- Connections ---

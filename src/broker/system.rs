@@ -105,8 +105,10 @@ impl Core {
             // Both `$SYS.REQ.ACCOUNT.PING.STATZ` and `$SYS.REQ.ACCOUNT.*.STATZ` hear it.
             request.subject == msg.subject && request.reply == msg.reply
         };
-        if msg.reply.is_empty()
-            || msg.payload.len() > limits::SYSTEM_REQUEST_BYTES_MAX
+        let claims = super::claims::is_claims(msg.to);
+        let most = if claims { limits::JWT_BYTES_MAX } else { limits::SYSTEM_REQUEST_BYTES_MAX };
+        if (msg.reply.is_empty() && !claims)
+            || msg.payload.len() > most
             || self.requests.len() >= limits::SYSTEM_REQUESTS_MAX
             || self.requests.back().is_some_and(known)
         {

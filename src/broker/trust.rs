@@ -23,9 +23,9 @@ use super::sign_in::SignedIn;
 use super::{Broker, Notice, Output};
 use crate::auth::account::{Account, GLOBAL};
 use crate::auth::jwt::claims::AccountClaims;
-use crate::auth::sign_in::{Identity, Refusal};
+use crate::auth::sign_in::Identity;
 use crate::auth::trust::sign_in::{Attempt, Failure, Fate};
-use crate::auth::trust::{LookupError, Resolver, Trust, TrustOptions};
+use crate::auth::trust::{Resolver, Trust, TrustOptions};
 use crate::time::{Duration, Instant, Now, Timestamp};
 
 /// Trust, as the broker keeps it.
@@ -88,10 +88,7 @@ impl Broker {
                 return if self.enter(index, &identity) { SignedIn::Yes } else { SignedIn::No };
             }
             Err(Failure::Refused(refusal)) => refusal,
-            Err(Failure::Unknown(_)) => {
-                let text = format!("Account JWT lookup error: {}", LookupError::Missing);
-                Refusal::Token { text, loud: false }
-            }
+            Err(Failure::Unknown(account)) => return self.wait_for_account(index, &account),
         };
         self.refuse_login(index, &refusal);
         SignedIn::No
@@ -168,10 +165,12 @@ impl Broker {
     pub(super) fn bring_in(&mut self, now: Now, name: &str) {
         let Some(operators) = &mut self.sign_in.operators else { return };
         if let Err(error) = operators.trust.look_up(name, now.wall) {
+            operators.trust.need(name);
             let text = format!("Unable to lookup account {name}: {error}");
             self.core.outputs.push_back(Output::Notice(Notice::error(text)));
         }
         self.redeclare(now);
+        self.ask_for_wanted(now);
     }
 
     /// Tells the accounts if there are others, or if they changed.
@@ -194,15 +193,21 @@ impl Broker {
         options.accounts = accounts;
         options.accounts.insert(0, Account::named(GLOBAL));
         self.change_accounts(now, &options);
+        self.begin_late_remotes(now);
     }
 
     /// When accounts or imports end by themselves.
     pub(super) fn poll_trust(&self) -> Option<Instant> {
-        let at = self.sign_in.operators.as_ref()?.at?;
-        Some(instant_of(self.core.now, at))
+        let at = self.sign_in.operators.as_ref()?.at;
+        let at = at.map(|at| instant_of(self.core.now, at));
+        at.into_iter().chain(self.lookups.poll_timeout()).min()
     }
 
     pub(super) fn trust_timeout(&mut self, now: Now) {
+        if self.sign_in.operators.is_none() {
+            return;
+        }
+        self.claims_timeout(now);
         let Some(operators) = &mut self.sign_in.operators else { return };
         if operators.at.is_none_or(|at| at > now.wall) {
             return;

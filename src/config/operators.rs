@@ -309,8 +309,10 @@ impl Reader<'_> {
             }
         }
         let resolver = &config.operators.resolver;
-        if !matches!(resolver, None | Some(ResolverConfig::Memory)) {
-            wrong("Sedge has no resolver but MEMORY yet; write the accounts into resolver_preload");
+        if let Some(ResolverConfig::Url(url)) = resolver
+            && !url.starts_with("http://")
+        {
+            wrong("Sedge fetches accounts by http:// only so far; put a proxy in front of it");
         }
         if matches!(resolver, Some(ResolverConfig::Url(_))) && !config.operators.preload.is_empty()
         {

@@ -249,6 +249,14 @@ impl Monitor {
         json
     }
 
+    /// The answer to a request about claims: `member` with this JSON.
+    pub fn claims(&mut self, scene: Scene<'_>, member: &str, json: &[u8]) -> Vec<u8> {
+        let mut answer = self.begin_envelope(scene);
+        answer.raw(member, json);
+        answer.close();
+        answer.into_bytes()
+    }
+
     /// Members that say which server speaks.
     pub(super) fn server(&mut self, json: &mut Json, scene: Scene<'_>) {
         self.answers += 1;

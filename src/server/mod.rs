@@ -1,6 +1,7 @@
 //! The server: configuration, log, event loop and everything that ties them together.
 
 pub mod banner;
+mod claims;
 pub mod cli;
 pub mod entrances;
 pub mod files;

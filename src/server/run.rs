@@ -9,11 +9,13 @@
 //!   broker has been told that it is closed.
 //! - A socket is watched for writing exactly while it refused bytes.
 
+mod claims;
 mod doors;
 mod reading;
 mod reload;
 mod web;
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -22,6 +24,7 @@ use std::rc::Rc;
 use rustix::net::SocketFlags;
 
 use self::doors::Doors;
+use super::claims::Claims;
 use super::http::Pages;
 use super::log::LogOptions;
 use super::pace::Pace;
@@ -29,6 +32,7 @@ use super::passwords::Passwords;
 use super::reload::Reloader;
 use super::systemd::Manager;
 use crate::auth::creds::CREDS_BYTES_MAX;
+use crate::broker::system::SystemRequest;
 use crate::broker::{Broker, CloseReason, Notice, Output};
 use crate::id::ConnId;
 use crate::jetstream::storage::{StoreError, StoreReply, StoreRequest};
@@ -134,6 +138,9 @@ pub struct Server<P> {
     signals: Signals,
     dialler: Dialler<Dialling>,
     passwords: Passwords,
+    claims: Claims,
+    /// Requests that wait for a change of the resolver's directory.
+    claims_waiting: VecDeque<SystemRequest>,
     /// By remote.
     tls: Vec<TlsClient>,
     doors: Doors,
@@ -193,6 +200,8 @@ impl<P: Print> Server<P> {
             monitor: Monitor::new(Settings::default()),
             signals,
             passwords: Passwords::new(waker.clone()),
+            claims: Claims::new(waker.clone()),
+            claims_waiting: VecDeque::new(),
             dialler: Dialler::new(waker),
             tls,
             doors: Doors::default(),
@@ -227,6 +236,11 @@ impl<P: Print> Server<P> {
         Ok(())
     }
 
+    /// Where the tokens of accounts are kept.
+    pub fn set_claims_directory(&mut self, directory: Option<&std::path::Path>) {
+        self.claims.set_directory(directory);
+    }
+
     /// How lame duck mode goes: the grace period, and all of it.
     pub fn set_lame_duck(&mut self, grace: Duration, duration: Duration) {
         self.lame_duck = (grace, duration);
@@ -253,6 +267,10 @@ impl<P: Print> Server<P> {
         }
         for _ in 0..limits::SYSTEM_REQUESTS_PER_TURN {
             let Some(request) = self.broker.poll_request() else { break };
+            if self.broker.is_claims_request(&request) {
+                self.claims_request(now, request);
+                continue;
+            }
             let store = self.store.as_ref().map(|store| store.stats());
             let scene = Scene { now, broker: &self.broker, store };
             let mut answer = self.monitor.answer(scene, &request);
@@ -370,6 +388,7 @@ impl<P: Print> Server<P> {
             self.dialled(now, dialled);
         }
         self.passwords_checked(now);
+        self.claims_done(now);
         if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.broker.handle_timeout(now);
         }
@@ -423,6 +442,7 @@ impl<P: Print> Server<P> {
                     Output::StartTls { conn, remote, name } => {
                         self.start_tls(now, conn, remote, &name);
                     }
+                    Output::FetchClaims { account, url } => self.claims.fetch(account, url),
                     Output::CheckPassword { conn, hash, password } => {
                         self.passwords.check(conn, hash, password);
                     }

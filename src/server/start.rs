@@ -198,6 +198,7 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
         }
     };
     server.set_reloader(Reloader::new(start, server_id, name, ports.clone()), manager);
+    server.set_claims_directory(trust::directory(config));
     server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
     let mut settings = monitoring::settings(&start.loaded, port, now, now);
     server.set_entrance(client);

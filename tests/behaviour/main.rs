@@ -24,6 +24,7 @@ mod load;
 
 mod abuse;
 mod bad_input;
+mod claims;
 mod flood;
 mod memory;
 mod openings;

@@ -13,7 +13,7 @@ use crate::door::{Door, Doors, Stream};
 use crate::raw_client::{Frame, NoFrame, RawClient, Wire};
 use crate::server::Server;
 
-fn fixture(name: &str) -> String {
+pub(crate) fn fixture(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/auth").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -67,7 +67,7 @@ fn sign(seed: &str, nonce: &str) -> String {
 }
 
 /// Goes in and sends CONNECT.
-fn connect(doors: &Doors, door: Door, members: &Value, seed: Option<&str>) -> RawClient {
+pub(crate) fn connect(doors: &Doors, door: Door, members: &Value, seed: Option<&str>) -> RawClient {
     let mut client = RawClient::over(Box::new(Framed(doors.open(door).unwrap())), Vec::new());
     let info = client.expect("INFO ").line();
     let info: Value = serde_json::from_str(info.trim_start_matches("INFO ")).unwrap();
@@ -87,14 +87,14 @@ fn connect(doors: &Doors, door: Door, members: &Value, seed: Option<&str>) -> Ra
 }
 
 /// The token and the seed of a user.
-fn creds(user: &str) -> (String, String) {
+pub(crate) fn creds(user: &str) -> (String, String) {
     let text = fixture(&format!("users/{user}.creds"));
     let mut blocks = text.split("-----BEGIN ").skip(1).map(|block| block.lines().nth(1).unwrap());
     (blocks.next().unwrap().to_owned(), blocks.next().unwrap().to_owned())
 }
 
 /// PING, then the first `-ERR`, or the end, or nothing.
-fn outcome(client: &mut RawClient, ping: bool) -> Option<String> {
+pub(crate) fn outcome(client: &mut RawClient, ping: bool) -> Option<String> {
     if ping {
         client.send("PING\r\n");
     }
@@ -228,7 +228,7 @@ fn user(doors: &Doors, name: &str) -> RawClient {
 }
 
 /// What has arrived: subject, reply, headers and payload of each message.
-fn take(client: &mut RawClient) -> Vec<(String, String, String, String)> {
+pub(crate) fn take(client: &mut RawClient) -> Vec<(String, String, String, String)> {
     client.send("PING\r\n");
     let mut all = Vec::new();
     loop {
@@ -293,7 +293,7 @@ impl Parties {
     }
 }
 
-trait FlushIgnoring {
+pub(crate) trait FlushIgnoring {
     fn flush_ignoring(&mut self);
 }
 

@@ -226,7 +226,7 @@ impl World {
                     self.broker.closed(self.now, conn);
                 }
             }
-            Output::LameDuckOver => {}
+            Output::LameDuckOver | Output::FetchClaims { .. } => {}
             Output::Dial { remote, dial, .. } => self.dials.push((remote, dial)),
             Output::StartTls { conn, .. } => self.broker.tls_done(self.now, conn, Ok(())),
             Output::CheckPassword { conn, hash, password } => {

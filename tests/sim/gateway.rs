@@ -572,6 +572,9 @@ impl Process {
                     Output::StartTls { .. } => {
                         around.ledger.fail("TLS was not asked for".into());
                     }
+                    Output::FetchClaims { .. } => {
+                        around.ledger.fail("nobody here has a token".into());
+                    }
                     Output::CheckPassword { .. } => {
                         around.ledger.fail("no password here is hashed".into());
                     }

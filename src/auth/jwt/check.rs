@@ -71,7 +71,10 @@ pub fn user(grants: &Grants, issuer_account: &str, zone: ZoneOffset) -> Vec<Stri
         }
     }
     if !grants.zone.is_empty() && zone(&grants.zone, 0).is_none() {
-        problems.push(format!("could not parse iana time zone by name: {}", grants.zone));
+        problems.push(format!(
+            "could not parse iana time zone by name: unknown time zone {}",
+            grants.zone
+        ));
     }
     if !issuer_account.is_empty() && !is_key(issuer_account, KeyKind::Account) {
         problems.push("account_id is not a valid public key".into());

@@ -31,7 +31,7 @@ use super::account::{
 };
 use super::jwt::check::{self, ZoneOffset};
 use super::jwt::claims::{AccountClaims, ExportClaim, OperatorClaims, Share, Storage};
-use super::jwt::{Token, end_of};
+use super::jwt::{Token, end_of, seconds};
 use super::nkey::{KeyKind, PublicKey};
 use crate::limits::{ACCOUNTS_MAX, CLAIMS_BYTES_MAX};
 use crate::time::{Duration, Timestamp};
@@ -137,6 +137,15 @@ pub enum Taken {
     Updated(Rc<AccountClaims>),
 }
 
+/// A token, and what is asked about it often.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    text: Box<str>,
+    id: String,
+    issued: i64,
+    expires: i64,
+}
+
 /// What an update that was refused begins with.
 const FAILED: &str = "jwt update resulted in error";
 
@@ -153,20 +162,28 @@ pub struct Trust {
     lax: bool,
     zone: ZoneOffset,
     /// By account.
-    tokens: BTreeMap<String, Box<str>>,
+    tokens: BTreeMap<String, Held>,
     bytes: usize,
     loaded: BTreeMap<String, Loaded>,
     /// The accounts differ from what the broker was told.
     changed: bool,
     /// For the log.
     notes: Vec<String>,
+    /// Accounts that are needed and not known.
+    wanted: BTreeSet<String>,
+    /// Accounts that are to be in use as soon as they are known.
+    needed: BTreeSet<String>,
+    operators: BTreeSet<PublicKey>,
 }
 
 impl Trust {
     /// Of these options.
     pub fn new(options: TrustOptions) -> Self {
         let mut issuers = BTreeMap::new();
+        let mut operators: BTreeSet<PublicKey> = options.trusted_keys.iter().copied().collect();
         for operator in &options.operators {
+            operators.insert(operator.key);
+            operators.extend(&operator.signing);
             for key in &operator.signing {
                 issuers.insert(*key, operator.strict);
             }
@@ -194,9 +211,16 @@ impl Trust {
             loaded: BTreeMap::new(),
             changed: true,
             notes: Vec::new(),
+            wanted: BTreeSet::new(),
+            needed: BTreeSet::new(),
+            operators,
         };
         for (key, token) in options.tokens {
-            trust.keep(&key, &token);
+            // What was pushed and what is preloaded: the newer one.
+            let issued = Token::decode(&token).map_or(0, |token| token.issued);
+            if trust.tokens.get(&key).is_none_or(|known| known.issued <= issued) {
+                trust.keep(&key, &token);
+            }
         }
         trust
     }
@@ -206,9 +230,25 @@ impl Trust {
         &self.system_account
     }
 
-    /// Is this an operator's key that is trusted?
-    pub fn is_trusted(&self, key: &PublicKey) -> bool {
-        self.issuers.contains_key(key)
+    /// Is this a key of an operator, also one that may not sign accounts?
+    pub fn is_operator(&self, key: &PublicKey) -> bool {
+        self.operators.contains(key)
+    }
+
+    /// An account that is not known is to be in use once it is.
+    pub fn need(&mut self, key: &str) {
+        self.needed.insert(key.into());
+        self.wanted.insert(key.into());
+    }
+
+    /// Those of [`Self::need`] that are still missing are wanted again.
+    pub fn want_needed(&mut self) {
+        self.wanted.extend(self.needed.iter().cloned());
+    }
+
+    /// Accounts that somebody else should be asked for.
+    pub fn take_wanted(&mut self) -> BTreeSet<String> {
+        core::mem::take(&mut self.wanted)
     }
 
     /// Does some operator want signing keys only?
@@ -216,14 +256,19 @@ impl Trust {
         self.issuers.values().any(|strict| *strict)
     }
 
-    /// Everything held of accounts: key and token.
-    pub fn tokens(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.tokens.iter().map(|(key, token)| (key.as_str(), &**token))
+    /// Accounts whose tokens have not expired: key and token.
+    pub fn tokens_in_time(&self, wall: Timestamp) -> impl Iterator<Item = (&str, &str)> {
+        let now = seconds(wall);
+        let in_time = move |held: &&Held| held.expires == 0 || held.expires >= now;
+        self.tokens
+            .iter()
+            .filter(move |(_, held)| in_time(held))
+            .map(|(key, held)| (key.as_str(), &*held.text))
     }
 
     /// The token of an account.
     pub fn token(&self, key: &str) -> Option<&str> {
-        self.tokens.get(key).map(|token| &**token)
+        self.tokens.get(key).map(|held| &*held.text)
     }
 
     /// An account that is in use.
@@ -270,7 +315,7 @@ impl Trust {
             if before.get(&key) == self.tokens.get(&key) {
                 continue;
             }
-            let next = self.tokens.get(&key).map(|token| self.verify(token, &key, wall));
+            let next = self.tokens.get(&key).map(|held| self.verify(&held.text, &key, wall));
             self.changed = true;
             match next {
                 Some(Some(next)) => {
@@ -290,20 +335,24 @@ impl Trust {
 
     /// Holds a token; false if there is no room.
     pub fn keep(&mut self, key: &str, token: &str) -> bool {
-        let before = self.tokens.get(key).map_or(0, |token| token.len());
+        let before = self.tokens.get(key).map_or(0, |held| held.text.len());
         let bytes = self.bytes.saturating_sub(before).saturating_add(token.len());
         if bytes > CLAIMS_BYTES_MAX || (before == 0 && self.tokens.len() >= ACCOUNTS_MAX) {
             return false;
         }
         self.bytes = bytes;
-        self.tokens.insert(key.into(), token.into());
+        // What does not decode is refused when somebody asks for the account.
+        let (id, issued, expires) = Token::decode(token)
+            .map_or_else(|_| Default::default(), |token| (token.id, token.issued, token.expires));
+        let held = Held { text: token.into(), id, issued, expires };
+        self.tokens.insert(key.into(), held);
         true
     }
 
     /// Forgets an account's token. An account in use expires with it.
     pub fn forget(&mut self, key: &str) {
-        if let Some(token) = self.tokens.remove(key) {
-            self.bytes = self.bytes.saturating_sub(token.len());
+        if let Some(held) = self.tokens.remove(key) {
+            self.bytes = self.bytes.saturating_sub(held.text.len());
         }
         if let Some(loaded) = self.loaded.get_mut(key) {
             loaded.expired = true;
@@ -316,8 +365,8 @@ impl Trust {
         if let Some(loaded) = self.loaded.get(key) {
             return if loaded.expired { Err(LookupError::Expired) } else { Ok(loaded.clone()) };
         }
-        let token = self.tokens.get(key).ok_or(LookupError::Missing)?;
-        let claims = self.verify(token, key, wall).ok_or(LookupError::Validation)?;
+        let held = self.tokens.get(key).ok_or(LookupError::Missing)?;
+        let claims = self.verify(&held.text, key, wall).ok_or(LookupError::Validation)?;
         if self.loaded.len() >= ACCOUNTS_MAX {
             return Err(LookupError::Missing);
         }
@@ -326,6 +375,7 @@ impl Trust {
 
     fn load(&mut self, key: &str, claims: AccountClaims, wall: Timestamp) -> Loaded {
         let strict = self.issuers.get(&claims.issuer).copied().unwrap_or(false);
+        self.needed.remove(key);
         let loaded = Loaded { claims: Rc::new(claims), strict, expired: false };
         self.loaded.insert(key.into(), loaded.clone());
         self.changed = true;
@@ -333,6 +383,9 @@ impl Trust {
             loaded.claims.imports.iter().map(|import| import.account.as_str()).collect();
         for exporter in exporters.into_iter().filter(|exporter| *exporter != key) {
             if let Err(error) = self.look_up(exporter, wall) {
+                if error == LookupError::Missing {
+                    self.wanted.insert(exporter.into());
+                }
                 self.notes.push(format!(
                     "Can't locate account [{exporter}] for an import of [{key}] (err={error})"
                 ));
@@ -352,12 +405,16 @@ impl Trust {
         good.then_some(claims)
     }
 
-    /// An account's token from outside. It is held, and holds at once if the account is in
-    /// use and the token is good.
+    /// Would this token be taken in? Says whose it is. `named` is the account it should be of.
     ///
     /// # Errors
-    /// A text for whoever brought it; nothing has changed then.
-    pub fn update(&mut self, text: &str, wall: Timestamp) -> Result<(String, Taken), Refused> {
+    /// A text for whoever brought it.
+    pub fn examine(
+        &self,
+        text: &str,
+        named: Option<&str>,
+        wall: Timestamp,
+    ) -> Result<String, Refused> {
         let text = text.trim();
         let refuse = |account: &str, context, what: String| Refused {
             account: account.into(),
@@ -369,52 +426,81 @@ impl Trust {
         let claims = AccountClaims::read(&token)
             .map_err(|_| refuse("n/a", FAILED, "not an account claim".into()))?;
         let key = token.subject.clone();
-        if self.tokens.get(&key).is_some_and(|known| **known == *text) && self.holds(&key) {
-            return Ok((key, Taken::Same));
+        if named.is_some_and(|named| named != key) {
+            return Err(refuse(&key, FAILED, "subject does not match jwt content".into()));
+        }
+        let known = self.tokens.get(&key);
+        if known.is_some_and(|known| *known.text == *text) {
+            return Ok(key);
         }
         let problems = check::account(&claims);
         if !problems.is_empty() {
             let what = format!("validation errors: [{}]", problems.join(" "));
             return Err(refuse(&key, "jwt validation failed", what));
         }
-        if self.is_strict() && !self.issuers.contains_key(&token.issuer) {
+        let trusted = self.issuers.contains_key(&token.issuer);
+        if self.is_strict() && !trusted {
             let what = "operator requires issuer to be a signing key";
             return Err(refuse(&key, FAILED, what.into()));
         }
         if !self.lax {
-            if !self.issuers.contains_key(&token.issuer) {
-                return Err(refuse(&key, FAILED, "account is not trusted".into()));
-            }
-            if let Some(problem) = token.time_problem(wall) {
+            let older = known.is_some_and(|newest| newest.issued > token.issued);
+            let problem = if trusted {
+                token.time_problem(wall).or(older.then_some("jwt is older than the one in force"))
+            } else {
+                Some("account is not trusted")
+            };
+            if let Some(problem) = problem {
                 return Err(refuse(&key, FAILED, problem.into()));
             }
-            let newest = self.tokens.get(&key).and_then(|known| Token::decode(known).ok());
-            if let Some(newest) = newest
-                && newest.issued > token.issued
-            {
-                let what = "jwt is older than the one in force";
-                return Err(refuse(&key, FAILED, what.into()));
-            }
         }
-        if !self.keep(&key, text) {
+        let limit = match self.resolver {
+            Resolver::Full { limit, .. } if limit > 0 => limit,
+            _ => ACCOUNTS_MAX,
+        };
+        if known.is_none() && (self.tokens.len() >= limit || self.bytes > CLAIMS_BYTES_MAX) {
             return Err(refuse(&key, FAILED, "jwt store is full".into()));
         }
-        if !self.loaded.contains_key(&key) {
+        Ok(key)
+    }
+
+    /// Is this token, from another server, one to take in: trusted, in time, and not older
+    /// than what is there?
+    pub fn is_news(&self, account: &str, text: &str, wall: Timestamp) -> bool {
+        let text = text.trim();
+        let Some(token) = Token::decode(text).ok().filter(|token| token.subject == account) else {
+            return false;
+        };
+        let known = self.tokens.get(account);
+        let newer = known.is_none_or(|known| known.id != token.id && token.issued >= known.issued);
+        newer
+            && self.issuers.contains_key(&token.issuer)
+            && self.examine(text, Some(account), wall).is_ok()
+    }
+
+    /// A token that was found good holds from now on: at once if its account is in use.
+    pub fn take_in(&mut self, key: &str, text: &str, wall: Timestamp) -> Taken {
+        let text = text.trim();
+        if self.tokens.get(key).is_some_and(|known| *known.text == *text) && self.holds(key) {
+            return Taken::Same;
+        }
+        self.keep(key, text);
+        if !self.loaded.contains_key(key) {
             // Somebody may have waited for it to import from it.
             let wanted = self
                 .loaded
                 .values()
                 .any(|loaded| loaded.claims.imports.iter().any(|import| import.account == key));
-            if wanted {
+            if wanted || key == self.system_account || self.needed.contains(key) {
                 // What comes of it shows in its imports.
-                let _ = self.look_up(&key, wall);
+                let _ = self.look_up(key, wall);
             }
-            return Ok((key, Taken::Kept));
+            return Taken::Kept;
         }
-        let Some(claims) = self.verify(text, &key, wall) else { return Ok((key, Taken::Kept)) };
-        let before = self.loaded.get(&key).map(|loaded| loaded.claims.clone());
-        self.load(&key, claims, wall);
-        Ok((key, before.map_or(Taken::Kept, Taken::Updated)))
+        let Some(claims) = self.verify(text, key, wall) else { return Taken::Kept };
+        let before = self.loaded.get(key).map(|loaded| loaded.claims.clone());
+        self.load(key, claims, wall);
+        before.map_or(Taken::Kept, Taken::Updated)
     }
 
     fn holds(&self, key: &str) -> bool {
@@ -454,7 +540,7 @@ impl Trust {
     }
 }
 
-/// Why a token was not taken in.
+/// Why a token is not taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The account, or `n/a`.
@@ -560,3 +646,6 @@ fn export(claim: &ExportClaim) -> Export {
 pub fn is_account_key(text: &str) -> bool {
     super::jwt::claims::is_key(text, KeyKind::Account)
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,6 +169,11 @@ impl Trust {
             return Err(quiet("User authentication revoked"));
         }
         source(&grants.sources, attempt.address)?;
+        let callout = &account.callout;
+        if !callout.auth_users.is_empty() && !callout.auth_users.contains(&token.subject) {
+            // Somebody else is to decide about it, and cannot be asked so far.
+            return Err(quiet("Auth callout is not supported: only its auth_users may sign in"));
+        }
         let window = remaining(&grants, wall, self.zone)?;
         let has_own = grants.has_permissions();
         let permissions = self.permissions(if has_own { &grants } else { &account.defaults })?;
