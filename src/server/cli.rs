@@ -14,11 +14,12 @@
 //!
 //! Source: `nats-server --help` and the exit codes of nats-server 2.15.
 
-use super::entrances;
+use super::{entrances, tools};
 use crate::config::{
     Authorization, CertificateFiles, Config, JetStreamConfig, Loaded, Mistake, Mistakes, Place,
     Secret, Surroundings,
 };
+use crate::net::clock::Clock;
 use crate::sorted;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::{OsStr, OsString};
@@ -66,8 +67,14 @@ impl Start {
 }
 
 /// Reads the arguments (without the program's name) and does what ends at once: help,
-/// version, `-t` and `--signal`.
+/// version, `-t`, `--signal`, and the tools for keys and tokens.
 pub fn command(arguments: Vec<OsString>, surroundings: &dyn Surroundings) -> Command {
+    let wall = Clock::new().now().wall;
+    match tools::command(&arguments, surroundings, wall) {
+        Some(Ok(text)) => return print(&text),
+        Some(Err(text)) => return fail(&text),
+        None => {}
+    }
     let flags = match Flags::parse(arguments) {
         Ok(flags) => flags,
         Err(mistakes) => return fail(&mistakes.join("\n")),
@@ -744,6 +751,7 @@ fn running(processes: &Path, prefix: &str) -> Vec<i32> {
 
 const HELP: &str = "
 Usage: sedge [options]
+       sedge nkey|jwt|creds ...         Tools for keys, tokens and credentials
 
 Server Options:
     -a, --addr, --net <host>         Bind to host address (default: 0.0.0.0)

@@ -14,6 +14,7 @@ pub mod run;
 pub mod sink;
 pub mod start;
 pub mod systemd;
+mod tools;
 mod trust;
 pub mod zone;
 
