@@ -191,6 +191,27 @@ pub const INGEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One publish batch handed to the store, in bytes: the store commits several at once, so
 /// this bounds memory, not speed.
 pub const INGEST_BATCH_BYTES: usize = 1024 * 1024;
+/// The id of an atomic batch, in bytes. Over it: `err_code` 10179.
+pub const BATCH_ID_BYTES_MAX: usize = 64;
+/// Messages of batches that are not with the store yet, all streams together, in bytes:
+/// nats-server keeps them on disk. Over it an atomic batch is given up with `err_code` 10210,
+/// and a message of a fast one refused with 10167.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of one atomic batch. Over it: `err_code` 10199. Config: `max_msgs` in
+/// `jetstream { limits { batch { } } }`.
+pub const BATCH_MSGS_MAX: u64 = 1000;
+/// Atomic batches at a time of one stream. Over it: `err_code` 10210. Config:
+/// `max_inflight_per_stream`.
+pub const BATCHES_PER_STREAM_MAX: u64 = 50;
+/// Atomic batches at a time. Over it: `err_code` 10210. Config: `max_inflight_total`.
+pub const BATCHES_MAX: u64 = 1000;
+/// A batch nobody goes on with is given up after this. Config: `timeout`.
+pub const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Fast batches at a time of one stream. Over it: `err_code` 10211.
+pub const FAST_BATCHES_PER_STREAM_MAX: u64 = 1000;
+/// Fast batches at a time, each with an id of at most a control line. Over it: `err_code`
+/// 10211.
+pub const FAST_BATCHES_MAX: usize = 4096;
 /// Replies of the store in memory handled in one turn; more wait for the next.
 pub const MEMORY_REPLIES_PER_TURN: usize = 1024;
 /// Stored messages kept in memory for consumers that are caught up, all streams, in bytes.

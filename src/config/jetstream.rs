@@ -3,11 +3,11 @@
 //! Owns its meaning and its ranges. Does not own what an account may store, which is in
 //! `accounts`.
 
-use super::keys::{JETSTREAM, JETSTREAM_LIMITS};
+use super::keys::{JETSTREAM, JETSTREAM_BATCH, JETSTREAM_LIMITS};
 use super::parser::{Node, Value};
 use super::read::Reader;
 use super::units::{is_filter, quoted_size, short};
-use super::{JetStreamConfig, JetStreamLimits, SyncInterval};
+use super::{BatchLimits, JetStreamConfig, JetStreamLimits, SyncInterval};
 use std::time::Duration;
 
 impl Reader<'_> {
@@ -88,11 +88,33 @@ impl Reader<'_> {
             };
             match key {
                 "max_ack_pending" => limits.max_ack_pending = count(),
+                "batch" => limits.batch = self.batch_limits(node),
                 "max_request_batch" => limits.max_request_batch = count(),
                 "duplicate_window" => {
                     limits.duplicate_window =
                         self.duration(key, node).filter(|window| !window.is_zero());
                 }
+                _ => {}
+            }
+        }
+        limits
+    }
+
+    fn batch_limits(&mut self, node: &Node) -> BatchLimits {
+        let mut limits = BatchLimits::default();
+        let Some(map) = self.map("batch", node) else { return limits };
+        for (key, entry) in self.entries(map, &JETSTREAM_BATCH) {
+            let node = &entry.node;
+            if key == "timeout" {
+                limits.timeout = self.duration(key, node).filter(|timeout| !timeout.is_zero());
+                continue;
+            }
+            let count = self.integer(key, node, -1, u32::MAX.into());
+            let count = count.and_then(|count| u64::try_from(count).ok()).filter(|&max| max > 0);
+            match key {
+                "max_inflight_per_stream" => limits.max_inflight_per_stream = count,
+                "max_inflight_total" => limits.max_inflight_total = count,
+                "max_msgs" => limits.max_msgs = count,
                 _ => {}
             }
         }

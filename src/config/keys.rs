@@ -437,8 +437,19 @@ pub(crate) const JETSTREAM_LIMITS: Block = Block {
         Key(&["max_ack_pending"], Read),
         Key(&["max_request_batch"], Read),
         Key(&["max_ha_assets"], NoEffect(Kind::Integer)),
-        Key(&["batch"], NoEffect(Kind::Any)),
+        Key(&["batch"], Read),
         Key(&["default_max_consumers"], NoEffect(Kind::Integer)),
+    ],
+};
+
+/// `jetstream { limits { batch { } } }`.
+pub(crate) const JETSTREAM_BATCH: Block = Block {
+    name: "batch",
+    keys: &[
+        Key(&["max_inflight_per_stream"], Read),
+        Key(&["max_inflight_total"], Read),
+        Key(&["max_msgs"], Read),
+        Key(&["timeout"], Read),
     ],
 };
 
@@ -556,6 +567,7 @@ mod tests {
         ("proxies trusted", &PROXY),
         ("jetstream", &JETSTREAM),
         ("jetstream limits", &JETSTREAM_LIMITS),
+        ("batch", &JETSTREAM_BATCH),
         ("leafnodes", &LEAFNODES),
         ("leaf remote", &REMOTE),
         ("leaf remote tls", &REMOTE_TLS),

@@ -385,6 +385,21 @@ pub struct JetStreamLimits {
     pub max_ack_pending: Option<u32>,
     /// Largest batch of a pull request.
     pub max_request_batch: Option<u32>,
+    /// Atomic batches.
+    pub batch: BatchLimits,
+}
+
+/// `jetstream { limits { batch { } } }`. `None` is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Atomic batches of one stream at a time. Default 50.
+    pub max_inflight_per_stream: Option<u64>,
+    /// Atomic batches at a time. Default 1,000.
+    pub max_inflight_total: Option<u64>,
+    /// Messages of one. Default 1,000.
+    pub max_msgs: Option<u64>,
+    /// One nobody goes on with is given up after this. Default 10 s.
+    pub timeout: Option<Duration>,
 }
 
 /// `leafnodes { }`.

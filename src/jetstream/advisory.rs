@@ -56,6 +56,11 @@ struct StreamAction<'a> {
     end: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
+    /// Of a batch that was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
 }
@@ -71,6 +76,10 @@ pub(super) struct News {
     pub(super) start: Option<Timestamp>,
     /// How much that was.
     pub(super) bytes: Option<u64>,
+    /// The batch that was given up.
+    pub(super) batch: Option<String>,
+    /// Why it was.
+    pub(super) reason: &'static str,
     /// Who asked for it, as JSON.
     pub(super) client: Vec<u8>,
 }
@@ -139,6 +148,8 @@ impl JetStream {
             start: news.start.map(Timestamp::rfc3339),
             end: news.start.map(|_| self.wall.rfc3339()),
             bytes: news.bytes,
+            batch: news.batch,
+            reason: news.reason,
             domain: self.options.domain.as_deref(),
         });
         host.deliver(&subject, &subject, b"", b"", &advisory);

@@ -213,6 +213,14 @@ pub(crate) fn is_empty_request(body: &[u8]) -> bool {
         }
 }
 
+/// A whole number in decimal digits.
+pub(crate) fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    core::str::from_utf8(text).ok()?.parse().ok()
+}
+
 /// Can we meet the level of the API that the request's header asks for?
 pub(crate) fn level_ok(header_block: &[u8]) -> bool {
     let Some(level) = headers::value(header_block, "Nats-Required-Api-Level") else {

@@ -88,6 +88,8 @@ pub struct JetStream {
     wall: Timestamp,
     api: json::ApiCounts,
     ingest: publish::Ingest,
+    batches: stream::batch::Batches,
+    fast: stream::fast::FastBatches,
     memory: memory::Memory,
     backups: backup::Backups,
     /// When to look for old messages.
@@ -143,6 +145,8 @@ impl JetStream {
             wall: Timestamp::default(),
             api: json::ApiCounts::default(),
             ingest: publish::Ingest::default(),
+            batches: stream::batch::Batches::default(),
+            fast: stream::fast::FastBatches::default(),
             memory: memory::Memory::default(),
             backups: backup::Backups::default(),
             expiries: BTreeSet::new(),
@@ -212,6 +216,11 @@ impl JetStream {
     pub(crate) fn stream_by_name(&self, name: &[u8]) -> Option<&Stream> {
         let name = core::str::from_utf8(name).ok()?;
         self.streams.get(self.names.get(name)?)
+    }
+
+    /// The clocks of the latest call.
+    fn now(&self) -> Now {
+        Now { instant: self.clock, wall: self.wall }
     }
 
     /// The time a message that arrives now gets.
@@ -392,14 +401,18 @@ impl JetStream {
         self.consumers_timeout(now, host);
         self.intakes_timeout(now, host);
         self.backups_timeout(now, host);
+        self.batches_timeout(now, host);
+        self.fast_timeout(now);
     }
 
     /// When to call [`Self::handle_timeout`] if nothing else happens first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(due, _)| *due);
         let backups = self.backups.next_due();
+        let batches = [self.batches_poll_timeout(), self.fast_poll_timeout()];
         [expiry, self.consumers_poll_timeout(), self.intakes_poll_timeout(), backups]
             .into_iter()
+            .chain(batches)
             .flatten()
             .min()
     }

@@ -67,6 +67,32 @@ pub struct Limits {
     pub max_request_batch: Option<i64>,
     /// Of a stream; also its default when below two minutes.
     pub duplicate_window: Option<Duration>,
+    /// Of atomic batches.
+    pub batch: BatchLimits,
+}
+
+/// What batches may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// At a time, of one stream.
+    pub max_per_stream: u64,
+    /// At a time.
+    pub max_total: u64,
+    /// Messages of one.
+    pub max_msgs: u64,
+    /// One nobody goes on with is given up after this.
+    pub timeout: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            max_per_stream: limits::BATCHES_PER_STREAM_MAX,
+            max_total: limits::BATCHES_MAX,
+            max_msgs: limits::BATCH_MSGS_MAX,
+            timeout: limits::BATCH_TIMEOUT,
+        }
+    }
 }
 
 impl Default for Options {

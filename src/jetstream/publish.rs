@@ -20,10 +20,11 @@ use crate::jetstream::engine::stored_headers;
 use crate::jetstream::host::{Host, Inbound};
 use crate::jetstream::json::{self, ApiError};
 use crate::jetstream::storage::{
-    Chunk, Origin, PublishBatch, PublishError, PublishOutcome, Removed, Seq, StoreRequest,
+    Chunk, Origin, Part, PublishBatch, PublishError, PublishOutcome, Removed, Seq, StoreRequest,
     StoredMsg, StreamUpdate,
 };
-use crate::jetstream::stream::Stream;
+use crate::jetstream::stream::fast::is_fast;
+use crate::jetstream::stream::{Stream, batch};
 use crate::limits;
 use crate::proto::headers;
 use crate::subject;
@@ -43,6 +44,8 @@ pub(super) struct Ingest {
     /// Bytes of batches of ours that the store has not answered.
     asked: usize,
     spare: Vec<PublishBatch>,
+    /// How often batches were handed on.
+    generation: u64,
     ack: Vec<u8>,
 }
 
@@ -58,7 +61,7 @@ const ACCOUNT_FULL: ApiError = ApiError::fixed(10002, 400, "resource limits exce
 
 /// Checks that come before those of the store. `None`: the message may go there.
 fn refusal(stream: &Stream, msg: &Inbound<'_>, over_limit: bool) -> Option<ApiError> {
-    if msg.reply.ends_with(b".$FI") {
+    if is_fast(msg.reply) && !stream.config.allow_batched {
         return Some(ApiError::fixed(10205, 400, "batch publish is disabled"));
     }
     let size = msg.headers.len() + msg.payload.len();
@@ -86,7 +89,6 @@ fn unsupported_header(block: &[u8]) -> Option<ApiError> {
             continue;
         }
         let (err_code, text) = match name {
-            b"Batch-Id" => (10174, "atomic publish is disabled"),
             b"Schedule" => (10188, "message schedules is disabled"),
             b"Scheduler" | b"Schedule-Next" => (10212, "message schedules invalid scheduler"),
             _ => continue,
@@ -97,7 +99,7 @@ fn unsupported_header(block: &[u8]) -> Option<ApiError> {
 }
 
 /// The ack that carries an error.
-fn error_ack(name: &str, error: &ApiError) -> Vec<u8> {
+pub(super) fn error_ack(name: &str, error: &ApiError) -> Vec<u8> {
     let mut ack = b"{\"error\":".to_vec();
     ack.extend_from_slice(&json::encode(error));
     ack.extend_from_slice(b",\"stream\":");
@@ -116,7 +118,6 @@ impl JetStream {
         msg: Inbound<'_>,
         host: &mut impl Host,
     ) {
-        let timestamp = self.message_time(now);
         let full = self.is_account_full(stream, &msg);
         let Some(to) = self.streams.get(&stream) else { return };
         let memory = to.memory;
@@ -134,10 +135,8 @@ impl JetStream {
             }
             return;
         }
-        let ingest = &mut self.ingest;
         let size = msg.subject.len() + reply.len() + msg.headers.len() + msg.payload.len();
-        let gathered = ingest.file.data.len() + ingest.memory.data.len();
-        if self.shared.unanswered() + gathered + size > limits::INGEST_BYTES_MAX {
+        if self.shared.unanswered() + self.gathered() + size > limits::INGEST_BYTES_MAX {
             if !reply.is_empty() {
                 let error = ApiError::fixed(10167, 429, "too many requests");
                 let text = error_ack(&to.name, &error);
@@ -146,7 +145,24 @@ impl JetStream {
             }
             return;
         }
-        let batch = if memory { &mut ingest.memory } else { &mut ingest.file };
+        if is_fast(msg.reply) {
+            self.fast_publish(now, stream, msg, host);
+            return;
+        }
+        let msg = Inbound { reply, ..msg };
+        if !msg.headers.is_empty() && batch::id_of(msg.headers).is_some() {
+            self.stage(now, stream, &msg, host);
+            return;
+        }
+        self.gather(now, stream, msg, Part::Alone);
+        self.emit_if_large(host);
+    }
+
+    /// Puts a message to those that go to the store next.
+    pub(super) fn gather(&mut self, now: Now, stream: StreamId, msg: Inbound<'_>, part: Part) {
+        let timestamp = self.message_time(now);
+        let Some(to) = self.streams.get(&stream) else { return };
+        let batch = if to.memory { &mut self.ingest.memory } else { &mut self.ingest.file };
         let mut subject = Cow::Borrowed(msg.subject);
         let mut unwanted = false;
         if let Some(extras) = &to.extras {
@@ -157,14 +173,30 @@ impl JetStream {
             }
             unwanted = extras.interest && !self.consumers.want(stream, &subject);
         }
-        // The bound above keeps a batch far below where this fails.
-        batch.push(stream, timestamp, &subject, reply, msg.headers, msg.payload);
-        if unwanted && let Some(item) = batch.items.last_mut() {
-            item.unwanted = true;
+        // The bounds keep a batch far below where this fails.
+        batch.push(stream, timestamp, &subject, msg.reply, msg.headers, msg.payload);
+        if let Some(item) = batch.items.last_mut() {
+            item.unwanted = unwanted;
+            item.part = part;
         }
-        if batch.data.len() >= limits::INGEST_BATCH_BYTES {
+    }
+
+    /// Hands on what was gathered if it is enough for now.
+    pub(super) fn emit_if_large(&mut self, host: &mut impl Host) {
+        let Ingest { file, memory, .. } = &self.ingest;
+        if file.data.len().max(memory.data.len()) >= limits::INGEST_BATCH_BYTES {
             self.emit_ingest(host);
         }
+    }
+
+    /// Bytes that wait to be handed on.
+    pub(super) fn gathered(&self) -> usize {
+        self.ingest.file.data.len() + self.ingest.memory.data.len()
+    }
+
+    /// Changes whenever something is handed on.
+    pub(super) fn ingest_generation(&self) -> u64 {
+        self.ingest.generation
     }
 
     /// Takes a message of an origin, which was changed for the stream already. False if there
@@ -234,6 +266,7 @@ impl JetStream {
             }
             let mut batch = core::mem::replace(batch, ingest.spare.pop().unwrap_or_default());
             batch.account = self.account;
+            ingest.generation = ingest.generation.wrapping_add(1);
             self.shared.note_asked(batch.data.len());
             self.ingest.asked += batch.data.len();
             self.store(StoreRequest::Publish(batch), host);
@@ -292,8 +325,13 @@ impl JetStream {
         let mut number = itoa::Buffer::new();
         let ack = &mut self.ingest.ack;
         let mut current: Option<&Stream> = None;
-        for (item, outcome) in batch.items.iter().zip(outcomes) {
+        let mut some_fast = false;
+        for (index, (item, outcome)) in batch.items.iter().zip(outcomes).enumerate() {
             if item.reply.is_empty() {
+                continue;
+            }
+            if matches!(item.part, Part::Fast(_) | Part::FastStrict(_)) {
+                some_fast = true;
                 continue;
             }
             if current.is_none_or(|stream| stream.id != item.stream) {
@@ -320,14 +358,20 @@ impl JetStream {
             ack.clear();
             ack.extend_from_slice(&stream.ack_head);
             ack.extend_from_slice(number.format(seq).as_bytes());
-            if let Some(total) = total {
+            if let Some(total) = total.filter(|_| item.part == Part::Alone) {
                 ack.extend_from_slice(b",\"val\":\"");
                 ack.extend_from_slice(total.as_bytes());
                 ack.push(b'"');
             }
+            if item.part == Part::AtomicLast {
+                put_batch(ack, batch, index);
+            }
             ack.extend_from_slice(end);
             let reply = batch.bytes(&item.reply);
             host.deliver(reply, reply, b"", b"", ack);
+        }
+        if some_fast {
+            self.fast_published(batch, outcomes, host);
         }
     }
 
@@ -420,6 +464,18 @@ impl JetStream {
     }
 }
 
+/// What an ack says of an atomic batch whose last message is this one.
+#[cold]
+fn put_batch(ack: &mut Vec<u8>, batch: &PublishBatch, last: usize) {
+    let (before, rest) = batch.items.split_at_checked(last).unwrap_or_default();
+    let headers = rest.first().map(|item| batch.bytes(&item.headers)).unwrap_or_default();
+    let id = batch::id_of(headers).unwrap_or_default();
+    let count = 1 + before.iter().rev().take_while(|item| item.part == Part::Atomic).count();
+    ack.extend_from_slice(b",\"batch\":");
+    ack.extend_from_slice(&json::encode(&alloc::string::String::from_utf8_lossy(id)));
+    ack.extend_from_slice(format!(",\"count\":{count}").as_bytes());
+}
+
 pub(super) fn transformed(transform: &Transform, subject: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let random = |bound: u32| u32::try_from(rng.below(u64::from(bound.max(1)))).unwrap_or(0);
@@ -474,7 +530,7 @@ fn republish(
     host.deliver(&to, &to, b"", &block, payload);
 }
 
-fn api_error(error: &PublishError) -> ApiError {
+pub(super) fn api_error(error: &PublishError) -> ApiError {
     let (err_code, code) = error.codes();
     ApiError::with(err_code, code, format!("{error}"))
 }

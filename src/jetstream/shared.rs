@@ -25,6 +25,9 @@ struct Sums {
     reserved_file: Cell<u64>,
     unanswered: Cell<usize>,
     tail: Cell<usize>,
+    batches: Cell<usize>,
+    batch_bytes: Cell<usize>,
+    fast_batches: Cell<usize>,
     streams: Cell<usize>,
     consumers: Cell<usize>,
 }
@@ -100,6 +103,36 @@ impl Shared {
     /// A tail cache changed its size.
     pub(super) fn note_tail(&self, before: usize, after: usize) {
         change(&self.0.tail, |sum| sum.saturating_sub(before).saturating_add(after));
+    }
+
+    /// Atomic batches that are not whole yet.
+    pub(super) fn batches(&self) -> usize {
+        self.0.batches.get()
+    }
+
+    /// One came or went.
+    pub(super) fn note_batch(&self, added: bool) {
+        change(&self.0.batches, |sum| if added { sum + 1 } else { sum.saturating_sub(1) });
+    }
+
+    /// Bytes of messages that wait in batches of both kinds.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.0.batch_bytes.get()
+    }
+
+    /// What waits in a batch changed.
+    pub(super) fn note_batch_bytes(&self, before: usize, after: usize) {
+        change(&self.0.batch_bytes, |sum| sum.saturating_sub(before).saturating_add(after));
+    }
+
+    /// Fast batches.
+    pub(super) fn fast_batches(&self) -> usize {
+        self.0.fast_batches.get()
+    }
+
+    /// One came or went.
+    pub(super) fn note_fast_batch(&self, added: bool) {
+        change(&self.0.fast_batches, |sum| if added { sum + 1 } else { sum.saturating_sub(1) });
     }
 
     /// Streams of all accounts.

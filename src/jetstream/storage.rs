@@ -103,6 +103,25 @@ pub struct PublishItem {
     pub unwanted: bool,
     /// Another stream that it was taken from.
     pub origin: Option<Box<Origin>>,
+    /// The batch it belongs to.
+    pub part: Part,
+}
+
+/// How a message depends on others of its [`PublishBatch`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Not at all.
+    #[default]
+    Alone,
+    /// It is stored together with those after it, up to the next [`Part::AtomicLast`], or
+    /// none of them is. All are of one stream.
+    Atomic,
+    /// The last of such messages.
+    AtomicLast,
+    /// Of the fast batch with this number, which goes on without what is refused.
+    Fast(u32),
+    /// Of one that ends where a message is refused: so are all after it.
+    FastStrict(u32),
 }
 
 /// Where a message was taken from.
@@ -180,9 +199,17 @@ impl PublishBatch {
         let (headers, payload) = (put(headers), put(payload));
         let unwanted = false;
         let origin = None;
-        let item =
-            PublishItem { stream, timestamp, subject, reply, headers, payload, unwanted, origin };
-        self.items.push(item);
+        self.items.push(PublishItem {
+            stream,
+            timestamp,
+            subject,
+            reply,
+            headers,
+            payload,
+            unwanted,
+            origin,
+            part: Part::Alone,
+        });
         true
     }
 
@@ -200,6 +227,16 @@ pub enum PublishError {
     ExpectedStream,
     /// 10071: carries the real last sequence of the stream or subject.
     WrongLastSeq(Seq),
+    /// 10164: the same inside an atomic batch, where the real one is not known yet.
+    WrongLastSeqUnknown,
+    /// 10177: a header that has no place in an atomic batch.
+    BatchHeader(&'static str),
+    /// 10201: a `Nats-Msg-Id` in an atomic batch that is known already.
+    BatchMsgId,
+    /// 10176: of an atomic batch that is not whole.
+    BatchIncomplete,
+    /// 10208: of a fast batch that ended before it.
+    BatchUnknown,
     /// 10193: `…-Sequence-Subject` without `…-Last-Subject-Sequence`.
     MissingExpectedSeq,
     /// 10070: carries the id of the last message.
@@ -249,6 +286,11 @@ impl PublishError {
         match self {
             Self::ExpectedStream => (10060, 400),
             Self::WrongLastSeq(_) => (10071, 400),
+            Self::WrongLastSeqUnknown => (10164, 400),
+            Self::BatchHeader(_) => (10177, 400),
+            Self::BatchMsgId => (10201, 400),
+            Self::BatchIncomplete => (10176, 400),
+            Self::BatchUnknown => (10208, 400),
             Self::MissingExpectedSeq => (10193, 400),
             Self::WrongLastMsgId(_) => (10070, 400),
             Self::Rollup(_) => (10111, 500),
@@ -276,6 +318,13 @@ impl fmt::Display for PublishError {
         match self {
             Self::ExpectedStream => f.write_str("expected stream does not match"),
             Self::WrongLastSeq(seq) => write!(f, "wrong last sequence: {seq}"),
+            Self::WrongLastSeqUnknown => f.write_str("wrong last sequence"),
+            Self::BatchHeader(name) => {
+                write!(f, "atomic publish unsupported header used: {name}")
+            }
+            Self::BatchMsgId => f.write_str("atomic publish batch contains duplicate message id"),
+            Self::BatchIncomplete => f.write_str("atomic publish batch is incomplete"),
+            Self::BatchUnknown => f.write_str("batch publish ID unknown"),
             Self::MissingExpectedSeq => {
                 f.write_str("missing sequence for expected last sequence per subject")
             }

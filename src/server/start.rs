@@ -435,8 +435,19 @@ pub(super) fn jetstream_options(
             max_ack_pending: js.limits.max_ack_pending.map(i64::from),
             max_request_batch: js.limits.max_request_batch.map(i64::from),
             duplicate_window: js.limits.duplicate_window,
+            batch: batch_limits(&js.limits.batch),
         },
         ..jetstream::options::Options::default()
+    }
+}
+
+fn batch_limits(config: &crate::config::BatchLimits) -> jetstream::options::BatchLimits {
+    let default = jetstream::options::BatchLimits::default();
+    jetstream::options::BatchLimits {
+        max_per_stream: config.max_inflight_per_stream.unwrap_or(default.max_per_stream),
+        max_total: config.max_inflight_total.unwrap_or(default.max_total),
+        max_msgs: config.max_msgs.unwrap_or(default.max_msgs),
+        timeout: config.timeout.unwrap_or(default.timeout),
     }
 }
 

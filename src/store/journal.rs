@@ -28,7 +28,9 @@ use redb::StorageBackend;
 use super::medium::{Counted, Counters, Medium};
 use crate::id::StreamId;
 use crate::jetstream::engine::varint;
-use crate::jetstream::storage::{ConsumerRecord, Origin, PublishBatch, StoreRequest, Token};
+use crate::jetstream::storage::{
+    ConsumerRecord, Origin, Part, PublishBatch, PublishItem, StoreRequest, Token,
+};
 use crate::time::Timestamp;
 
 /// Of the file. A small commit takes a page, so some 250 of them share one sync of the
@@ -293,6 +295,10 @@ const PUBLISH_WANTED: u8 = 5;
 const SETTLE: u8 = 6;
 const FROM_MIRROR: u8 = 2;
 const FROM_SOURCE: u8 = 3;
+/// Of an atomic batch; one more if it is unwanted, two more if it is the last.
+const ATOMIC: u8 = 5;
+/// Of a fast batch that ends where a message is refused; one more if it is unwanted.
+const STRICT: u8 = 9;
 
 /// Appends requests. False if one of them is of a kind that is rare, or they are too large.
 fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
@@ -306,8 +312,10 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                 if batch.data.len() > ENTRY_BYTES_MAX {
                     return false;
                 }
-                let some_special =
-                    batch.items.iter().any(|item| item.unwanted || item.origin.is_some());
+                let some_special = batch
+                    .items
+                    .iter()
+                    .any(|item| item.unwanted || item.origin.is_some() || item.part != Part::Alone);
                 out.push(if some_special { PUBLISH_WANTED } else { PUBLISH });
                 varint::put(out, batch.items.len() as u64);
                 for item in &batch.items {
@@ -318,7 +326,7 @@ fn encode(out: &mut Vec<u8>, requests: &[StoreRequest]) -> bool {
                     put_bytes(out, batch.bytes(&item.payload));
                     if some_special {
                         match item.origin.as_deref() {
-                            None => out.push(u8::from(item.unwanted)),
+                            None => put_part(out, item),
                             Some(Origin::Mirror { seq }) => {
                                 out.push(FROM_MIRROR);
                                 varint::put(out, *seq);
@@ -387,16 +395,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<StoreRequest>> {
                         && let Some(item) = batch.items.last_mut()
                     {
                         let [special] = *from.take(1)? else { return None };
-                        item.unwanted = special == 1 || special == FROM_SOURCE + 1;
-                        item.origin = match special {
-                            0 | 1 => None,
-                            FROM_MIRROR => Some(Box::new(Origin::Mirror { seq: from.number()? })),
-                            FROM_SOURCE.. => {
-                                let (seq, after) = (from.number()?, from.number()?);
-                                let name = from.text()?.into();
-                                Some(Box::new(Origin::Source { seq, after, name }))
-                            }
-                        };
+                        take_special(&mut from, special, item)?;
                     }
                 }
                 StoreRequest::Publish(batch)
@@ -422,6 +421,38 @@ fn decode(bytes: &[u8]) -> Option<Vec<StoreRequest>> {
         });
     }
     Some(requests)
+}
+
+/// What is special about a message that was published here.
+fn put_part(out: &mut Vec<u8>, item: &PublishItem) {
+    let unwanted = u8::from(item.unwanted);
+    match item.part {
+        Part::Alone | Part::Fast(_) => out.push(unwanted),
+        Part::Atomic => out.push(ATOMIC + unwanted),
+        Part::AtomicLast => out.push(ATOMIC + 2 + unwanted),
+        Part::FastStrict(number) => {
+            out.push(STRICT + unwanted);
+            varint::put(out, u64::from(number));
+        }
+    }
+}
+
+fn take_special(from: &mut Cursor<'_>, special: u8, item: &mut PublishItem) -> Option<()> {
+    item.unwanted = matches!(special, 1 | 4 | 6 | 8 | 10);
+    match special {
+        0 | 1 => {}
+        FROM_MIRROR => item.origin = Some(Box::new(Origin::Mirror { seq: from.number()? })),
+        FROM_SOURCE | 4 => {
+            let (seq, after) = (from.number()?, from.number()?);
+            let name = from.text()?.into();
+            item.origin = Some(Box::new(Origin::Source { seq, after, name }));
+        }
+        ATOMIC | 6 => item.part = Part::Atomic,
+        7 | 8 => item.part = Part::AtomicLast,
+        STRICT | 10 => item.part = Part::FastStrict(u32::try_from(from.number()?).ok()?),
+        _ => return None,
+    }
+    Some(())
 }
 
 struct Cursor<'a> {
@@ -492,6 +523,30 @@ mod tests {
              0500000000000000"
         );
         assert_eq!(open_entry(&entry), Some((Mark { generation: 3, count: 2 }, length)));
+    }
+
+    #[test]
+    fn the_parts_of_batches_are_pinned_and_read_back() {
+        let parts = [Part::Atomic, Part::AtomicLast, Part::FastStrict(300), Part::Fast(4)];
+        let mut batch = PublishBatch::default();
+        for part in parts {
+            for unwanted in [false, true] {
+                batch.push(StreamId(7), Timestamp(1), b"a", b"", b"", b"");
+                let item = batch.items.last_mut().unwrap();
+                (item.part, item.unwanted) = (part, unwanted);
+            }
+        }
+        let mut bytes = Vec::new();
+        assert!(encode(&mut bytes, &[StoreRequest::Publish(batch.clone())]));
+        let special: Vec<u8> = bytes[2..].chunks(13).map(|item| item[12]).take(4).collect();
+        assert_eq!(special, [5, 6, 7, 8]);
+        let requests = decode(&bytes).unwrap();
+        let [StoreRequest::Publish(read)] = &requests[..] else { panic!("{requests:?}") };
+        for (before, after) in batch.items.iter().zip(&read.items) {
+            // Which fast batch it was matters only where it ends.
+            let part = if before.part == Part::Fast(4) { Part::Alone } else { before.part };
+            assert_eq!((part, before.unwanted), (after.part, after.unwanted));
+        }
     }
 
     #[test]

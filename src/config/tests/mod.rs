@@ -138,6 +138,7 @@ fn jetstream_in_all_its_forms() {
             duplicate_window: Some(Duration::from_mins(5)),
             max_ack_pending: Some(100),
             max_request_batch: None,
+            batch: BatchLimits::default(),
         },
     };
     assert_eq!(read.jetstream, Some(expected));

@@ -15,6 +15,7 @@
 
 mod block;
 mod counter;
+mod group;
 mod headers;
 mod ids;
 mod keys;
@@ -43,8 +44,8 @@ use rows::{AnyRows, AnyRowsMut, Rows, RowsMut, Table};
 use work::Work;
 
 use super::storage::{
-    PublishBatch, PublishError, PublishOutcome, StoreError, StoreReply, StoreRequest,
-    StreamSettings, StreamState, StreamUpdate, Token,
+    Part, PublishBatch, PublishError, PublishItem, PublishOutcome, StoreError, StoreReply,
+    StoreRequest, StreamSettings, StreamState, StreamUpdate, Token,
 };
 use crate::id::StreamId;
 
@@ -456,8 +457,28 @@ impl<'r, 'w> Commit<'r, '_, 'w> {
     fn publish(&mut self, batch: &'r PublishBatch) -> Result<Answer, ApplyError> {
         let mut outcomes = Vec::with_capacity(batch.items.len());
         let mut touched = BTreeSet::new();
-        for item in &batch.items {
+        // Fast batches that have ended.
+        let mut ended = BTreeSet::new();
+        for (index, item) in batch.items.iter().enumerate() {
             let refused = |error| PublishOutcome::Refused(Box::new(error));
+            match item.part {
+                Part::Alone | Part::Fast(_) => {}
+                // Done with the first of its batch.
+                Part::Atomic | Part::AtomicLast if outcomes.len() > index => continue,
+                Part::Atomic | Part::AtomicLast => {
+                    let items = group::items(batch.items.get(index..).unwrap_or_default());
+                    if self.publish_group(batch, items, &mut outcomes)? {
+                        touched.insert(item.stream);
+                    }
+                    continue;
+                }
+                Part::FastStrict(number) => {
+                    if ended.contains(&number) {
+                        outcomes.push(refused(PublishError::BatchUnknown));
+                        continue;
+                    }
+                }
+            }
             if let Some(error) = self.options.broken.get(&item.stream) {
                 outcomes.push(refused(PublishError::StoreFailed(error.text.clone())));
                 continue;
@@ -471,7 +492,11 @@ impl<'r, 'w> Commit<'r, '_, 'w> {
             if outcome.as_ref().is_some_and(is_news) {
                 touched.insert(item.stream);
             }
-            outcomes.push(outcome.unwrap_or_else(|| refused(PublishError::NoStream)));
+            let outcome = outcome.unwrap_or_else(|| refused(PublishError::NoStream));
+            if let (Part::FastStrict(number), PublishOutcome::Refused(_)) = (item.part, &outcome) {
+                ended.insert(number);
+            }
+            outcomes.push(outcome);
         }
         let mut updates = Vec::with_capacity(touched.len());
         for stream in touched {
@@ -480,6 +505,35 @@ impl<'r, 'w> Commit<'r, '_, 'w> {
             }
         }
         Ok(Answer::Published(outcomes, updates))
+    }
+
+    /// Stores an atomic batch or refuses it, with one outcome for each item. Was it stored?
+    fn publish_group(
+        &mut self,
+        batch: &'r PublishBatch,
+        items: &'r [PublishItem],
+        outcomes: &mut Vec<PublishOutcome>,
+    ) -> Result<bool, ApplyError> {
+        let Some(stream) = items.first().map(|item| item.stream) else { return Ok(false) };
+        let refused = match self.options.broken.get(&stream) {
+            Some(error) => PublishError::StoreFailed(error.text.clone()),
+            None => {
+                let done = self
+                    .with(stream, |work, rows| group::publish(work, rows, batch, items))
+                    .map_err(|error| ApplyError { stream: Some(stream), error })?;
+                match done {
+                    Some(Ok(stored)) => {
+                        outcomes.extend(stored);
+                        return Ok(true);
+                    }
+                    Some(Err(error)) => error,
+                    None => PublishError::NoStream,
+                }
+            }
+        };
+        let refused = PublishOutcome::Refused(Box::new(refused));
+        outcomes.extend(items.iter().map(|_| refused.clone()));
+        Ok(false)
     }
 }
 

@@ -7,18 +7,20 @@
 //!
 //! Source: nats-server 2.15.1; NATS docs, "Headers for publishing".
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
+use super::group::Group;
 use super::headers::{Wishes, stored_headers};
 use super::record::IdRow;
 use super::rows::RowsMut;
 use super::work::{Pending, Work, logical_size};
 use super::{counter, headers, ids, read, remove, tail};
 use crate::jetstream::storage::{
-    Changed, CounterError, Origin, PublishBatch, PublishError, PublishItem, PublishOutcome, Seq,
-    StoreError,
+    Changed, CounterError, Origin, Part, PublishBatch, PublishError, PublishItem, PublishOutcome,
+    Seq, StoreError,
 };
 use crate::limits::STORED_HEADER_BYTES_MAX;
 use crate::subject::{Filter, has_wildcard};
@@ -35,14 +37,13 @@ enum Rollup {
 struct Checked {
     rollup: Option<Rollup>,
     timestamp: Timestamp,
-    seq: Seq,
     /// Nanoseconds after its time, when it goes by itself.
     ttl: Option<i64>,
     changed: Option<Box<Changed>>,
 }
 
 /// Why it is not stored.
-enum Verdict {
+pub(super) enum Verdict {
     Duplicate(Seq),
     Refused(PublishError),
     Failed(StoreError),
@@ -181,17 +182,48 @@ pub(super) fn publish<'r>(
     Ok(outcome)
 }
 
+/// A message whose headers were read and checked.
+pub(super) struct Ready<'r> {
+    headers: Cow<'r, [u8]>,
+    wishes: Wishes<'r>,
+    size: u64,
+    checked: Checked,
+}
+
+impl Ready<'_> {
+    /// Its logical size.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+}
+
 fn publish_one<'r>(
     work: &mut Work<'r>,
     rows: &mut impl RowsMut,
     batch: &'r PublishBatch,
     item: &PublishItem,
 ) -> Result<PublishOutcome, StoreError> {
+    match prepare(work, rows, batch, item, None) {
+        Ok(ready) => keep(work, rows, batch, item, ready),
+        Err(Verdict::Duplicate(seq)) => Ok(PublishOutcome::Duplicate { seq }),
+        Err(Verdict::Refused(error)) => Ok(PublishOutcome::Refused(Box::new(error))),
+        Err(Verdict::Failed(error)) => Err(error),
+    }
+}
+
+/// Checks a message; `group`: behind those of its atomic batch before it.
+pub(super) fn prepare<'r>(
+    work: &mut Work<'r>,
+    rows: &mut impl RowsMut,
+    batch: &'r PublishBatch,
+    item: &PublishItem,
+    group: Option<&mut Group<'r>>,
+) -> Result<Ready<'r>, Verdict> {
     let subject = batch.bytes(&item.subject);
     let payload = batch.bytes(&item.payload);
     let raw_headers = batch.bytes(&item.headers);
     let (headers, wishes) = if raw_headers.is_empty() {
-        (alloc::borrow::Cow::Borrowed(raw_headers), Wishes::default())
+        (Cow::Borrowed(raw_headers), Wishes::default())
     } else {
         (stored_headers(raw_headers), Wishes::parse(raw_headers))
     };
@@ -200,18 +232,30 @@ fn publish_one<'r>(
     let body = headers.len() + payload.len();
     let is_sourced = item.origin.is_some();
     let sizes = Sizes { stored: size, body, headers: headers.len(), is_sourced };
-    let checked = match check(work, rows, subject, &wishes, timestamp, sizes) {
-        Ok(mut checked) => {
-            if let Err(verdict) =
-                change(work, rows, subject, (&headers, payload), &wishes, &mut checked)
-            {
-                return outcome_of(verdict);
-            }
-            checked
+    let mut checked = check(work, rows, subject, &wishes, timestamp, sizes, group)?;
+    change(work, rows, subject, (&headers, payload), &wishes, &mut checked)?;
+    Ok(Ready { headers, wishes, size, checked })
+}
+
+/// Stores a message that was checked.
+pub(super) fn keep<'r>(
+    work: &mut Work<'r>,
+    rows: &mut impl RowsMut,
+    batch: &'r PublishBatch,
+    item: &PublishItem,
+    ready: Ready<'r>,
+) -> Result<PublishOutcome, StoreError> {
+    let Ready { headers, wishes, mut checked, .. } = ready;
+    let (subject, payload) = (batch.bytes(&item.subject), batch.bytes(&item.payload));
+    let seq = work.head.last_seq.saturating_add(1);
+    if item.part != Part::Alone && wishes.incr.is_some() {
+        // Those before it in its batch count.
+        match change(work, rows, subject, (&headers, payload), &wishes, &mut checked) {
+            Err(Verdict::Failed(error)) => return Err(error),
+            Ok(()) | Err(Verdict::Duplicate(_) | Verdict::Refused(_)) => {}
         }
-        Err(verdict) => return outcome_of(verdict),
-    };
-    let Checked { rollup, timestamp, seq, ttl, changed } = checked;
+    }
+    let Checked { rollup, timestamp, ttl, changed } = checked;
     let before = work.subject_numbers(rows, subject)?.1;
     if item.unwanted {
         work.skip(seq, timestamp);
@@ -242,14 +286,6 @@ fn publish_one<'r>(
         return Ok(PublishOutcome::Skipped { seq });
     }
     Ok(PublishOutcome::Stored { seq, timestamp, before, changed })
-}
-
-fn outcome_of(verdict: Verdict) -> Result<PublishOutcome, StoreError> {
-    match verdict {
-        Verdict::Duplicate(seq) => Ok(PublishOutcome::Duplicate { seq }),
-        Verdict::Refused(error) => Ok(PublishOutcome::Refused(Box::new(error))),
-        Verdict::Failed(error) => Err(error),
-    }
 }
 
 /// What a message weighs.
@@ -299,13 +335,14 @@ fn change(
     Ok(())
 }
 
-fn check(
-    work: &mut Work<'_>,
+fn check<'r>(
+    work: &mut Work<'r>,
     rows: &mut impl RowsMut,
     subject: &[u8],
-    wishes: &Wishes<'_>,
+    wishes: &Wishes<'r>,
     timestamp: Timestamp,
     sizes: Sizes,
+    mut group: Option<&mut Group<'r>>,
 ) -> Result<Checked, Verdict> {
     let Sizes { stored: size, body, headers, is_sourced } = sizes;
     if work.settings.sealed {
@@ -325,7 +362,10 @@ fn check(
     if !work.settings.allow_ttl && matches!(ttl, Ttl::Never | Ttl::Seconds(_)) {
         return Err(PublishError::TtlDisabled.into());
     }
-    check_expected_sequences(work, rows, subject, wishes)?;
+    match group.as_deref() {
+        None => check_expected_sequences(work, rows, subject, wishes)?,
+        Some(group) => check_expected_in_group(work, rows, subject, wishes, group)?,
+    }
     if !is_sourced && wishes.stream_source.is_some_and(|value| !value.is_empty()) {
         return Err(PublishError::StreamSource.into());
     }
@@ -333,6 +373,11 @@ fn check(
         && let Some(seq) = ids::find(work, rows, id, timestamp)?
     {
         return Err(Verdict::Duplicate(seq));
+    }
+    if let Some(group) = group.as_deref_mut()
+        && wishes.msg_id.is_some_and(|id| !id.is_empty() && !group.is_new_id(id))
+    {
+        return Err(PublishError::BatchMsgId.into());
     }
     if let Some(id) = wishes.expected_last_msg_id.filter(|id| !id.is_empty())
         && id != work.head.last_msg_id
@@ -364,20 +409,31 @@ fn check(
     if ttl == Ttl::Bad {
         return Err(PublishError::BadTtl.into());
     }
-    if work.settings.discard_new {
-        check_limits(work, rows, subject, size, rollup.is_some())?;
+    let group = group.as_deref();
+    if let (Some(group), Some(rollup)) = (group, rollup) {
+        let (is_wrong, text) = match rollup {
+            Rollup::Subject => (group.on_subject(subject) > 0, "batch rollup sub invalid"),
+            Rollup::All => (group.messages > 0, "batch rollup all invalid"),
+        };
+        if is_wrong {
+            return Err(PublishError::Rollup(text.into()).into());
+        }
     }
-    let seq =
-        work.head.last_seq.checked_add(1).ok_or_else(|| {
-            PublishError::StoreFailed("the stream has used up its sequences".into())
-        })?;
+    if work.settings.discard_new {
+        check_limits(work, rows, subject, size, rollup.is_some(), group)?;
+    }
+    let before = group.map_or(0, |group| group.messages);
+    if work.head.last_seq.checked_add(1).and_then(|next| next.checked_add(before)).is_none() {
+        let text = "the stream has used up its sequences";
+        return Err(PublishError::StoreFailed(text.into()).into());
+    }
     let ttl = match ttl {
         Ttl::Seconds(seconds) => Some(seconds),
         Ttl::None | Ttl::Never | Ttl::Bad => None,
     };
     let ttl =
         ttl.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
-    Ok(Checked { rollup, timestamp, seq, ttl, changed: None })
+    Ok(Checked { rollup, timestamp, ttl, changed: None })
 }
 
 fn check_increment(
@@ -434,6 +490,37 @@ fn check_expected_sequences(
     Ok(())
 }
 
+/// The same in an atomic batch, where the messages before it are not stored yet.
+fn check_expected_in_group(
+    work: &mut Work<'_>,
+    rows: &mut impl RowsMut,
+    subject: &[u8],
+    wishes: &Wishes<'_>,
+    group: &Group<'_>,
+) -> Result<(), Verdict> {
+    if wishes.expected_last_msg_id.is_some_and(|id| !id.is_empty()) {
+        return Err(PublishError::BatchHeader("Nats-Expected-Last-Msg-Id").into());
+    }
+    if wishes.expected_last_subject_seq.is_some_and(|value| !value.is_empty()) {
+        let on_subject = wishes.expected_last_subject_seq_subject;
+        let on_subject = on_subject.filter(|value| !value.is_empty()).unwrap_or(subject);
+        if group.on_subject(on_subject) > 0 {
+            return Err(PublishError::WrongLastSeqUnknown.into());
+        }
+    }
+    if group.messages > 0
+        && let Some(expected) = wishes.expected_last_seq.filter(|value| !value.is_empty())
+    {
+        let last = work.head.last_seq.saturating_add(group.messages);
+        return Err(if parse_number(expected) == Some(last) {
+            PublishError::WrongLastSeqUnknown.into()
+        } else {
+            PublishError::WrongLastSeq(last).into()
+        });
+    }
+    check_expected_sequences(work, rows, subject, wishes)
+}
+
 /// The last sequence on a subject, or on any that a pattern matches; 0 for none.
 fn last_on(
     work: &mut Work<'_>,
@@ -455,11 +542,13 @@ fn check_limits(
     subject: &[u8],
     size: u64,
     is_rollup: bool,
+    group: Option<&Group<'_>>,
 ) -> Result<(), Verdict> {
     let full = |text: &str| Verdict::from(PublishError::StoreFailed(text.into()));
     let mut freed = None;
     if let Some(max) = work.settings.max_msgs_per_subject
-        && work.subject_numbers(rows, subject)?.0 >= max
+        && work.subject_numbers(rows, subject)?.0 + group.map_or(0, |of| of.on_subject(subject))
+            >= max
     {
         if work.settings.discard_new_per_subject && !is_rollup {
             return Err(full("maximum messages per subject exceeded"));
@@ -469,10 +558,12 @@ fn check_limits(
             None => Some(0),
         };
     }
-    if freed.is_none() && work.settings.max_msgs.is_some_and(|max| work.head.messages >= max) {
+    let messages = work.head.messages + group.map_or(0, |group| group.messages);
+    if freed.is_none() && work.settings.max_msgs.is_some_and(|max| messages >= max) {
         return Err(full("maximum messages exceeded"));
     }
-    let after = work.head.bytes.saturating_add(size);
+    let bytes = work.head.bytes.saturating_add(group.map_or(0, |group| group.bytes));
+    let after = bytes.saturating_add(size);
     if work.settings.max_bytes.is_some_and(|max| after > max)
         && freed.is_none_or(|freed| freed < size)
     {

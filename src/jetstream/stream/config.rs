@@ -136,8 +136,6 @@ pub(super) struct SourceConsumer {
 /// What a client may ask for and this server does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsupported {
-    allow_atomic: bool,
-    allow_batched: bool,
     allow_msg_schedules: bool,
 }
 
@@ -203,6 +201,9 @@ pub(crate) struct StreamConfig {
     pub(crate) subject_delete_marker_ttl: i64,
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) allow_msg_counter: bool,
+    /// Atomic batches.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) allow_atomic: bool,
     /// `persist_mode`: kept and shown. Acks promise no less for it.
     #[serde(
         rename = "persist_mode",
@@ -210,6 +211,9 @@ pub(crate) struct StreamConfig {
         skip_serializing_if = "is_false"
     )]
     pub(crate) persist_async: bool,
+    /// Fast batches.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) allow_batched: bool,
     /// With `_nats.req.level`, without what is only shown.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metadata: BTreeMap<String, String>,
@@ -435,8 +439,8 @@ impl FromJson for StreamConfig {
                 json::duration(&mut self.subject_delete_marker_ttl, value, path)
             }
             "allow_msg_counter" => json::boolean(&mut self.allow_msg_counter, value, path),
-            "allow_atomic" => json::boolean(&mut extra.allow_atomic, value, path),
-            "allow_batched" => json::boolean(&mut extra.allow_batched, value, path),
+            "allow_atomic" => json::boolean(&mut self.allow_atomic, value, path),
+            "allow_batched" => json::boolean(&mut self.allow_batched, value, path),
             "allow_msg_schedules" => json::boolean(&mut extra.allow_msg_schedules, value, path),
             "persist_mode" => word(
                 &mut self.persist_async,
@@ -549,7 +553,13 @@ impl StreamConfig {
 
     /// The API level the configuration needs.
     fn required_level(&self) -> u32 {
-        if self.persist_async || self.allow_msg_counter { 2 } else { u32::from(self.allow_msg_ttl) }
+        if self.allow_batched {
+            4
+        } else if self.persist_async || self.allow_msg_counter || self.allow_atomic {
+            2
+        } else {
+            u32::from(self.allow_msg_ttl)
+        }
     }
 
     /// Is this a possible stream, apart from what other streams say?
@@ -596,6 +606,10 @@ impl StreamConfig {
         }
         if self.persist_async && self.memory {
             return Err(invalid("async persist mode is only supported on file storage"));
+        }
+        if self.persist_async && self.allow_atomic {
+            let text = "async persist mode is not supported with atomic batch publish";
+            return Err(invalid(text));
         }
         if self.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
             return Err(invalid("preferred server not permitted in placement"));
@@ -680,16 +694,8 @@ impl StreamConfig {
             (!self.sources.is_empty(), 10031, "stream mirrors can not also contain other sources"),
             (self.first_seq > 0, 10143, "stream mirrors can not have first sequence configured"),
             (self.allow_msg_counter, 10173, "stream mirrors can not also calculate counters"),
-            (
-                self.unsupported.allow_atomic,
-                10198,
-                "stream mirrors can not also use atomic publishing",
-            ),
-            (
-                self.unsupported.allow_batched,
-                10209,
-                "stream mirrors can not also use batch publishing",
-            ),
+            (self.allow_atomic, 10198, "stream mirrors can not also use atomic publishing"),
+            (self.allow_batched, 10209, "stream mirrors can not also use batch publishing"),
             (
                 self.unsupported.allow_msg_schedules,
                 10186,
@@ -803,8 +809,6 @@ impl StreamConfig {
                 self.origins().any(|source| source.consumer.is_some()),
                 "existing consumers of mirrors and sources",
             ),
-            (extra.allow_atomic, "atomic batch publish"),
-            (extra.allow_batched, "fast batch publish"),
             (extra.allow_msg_schedules, "message schedules"),
         ] {
             if asked {

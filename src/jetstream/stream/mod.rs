@@ -7,8 +7,10 @@
 //! - A stream in the table has its name in `names`, and is subscribed to its subjects.
 
 pub(crate) mod api;
+pub(crate) mod batch;
 pub(crate) mod config;
 pub(crate) mod direct;
+pub(crate) mod fast;
 pub(crate) mod info;
 pub(crate) mod intake;
 
@@ -215,6 +217,13 @@ impl JetStream {
                     host.unsubscribe(&subject, Target::DirectGet(id));
                 }
             }
+        }
+        let (atomic, fast) = (new.allow_atomic, new.allow_batched);
+        if old.allow_atomic && !atomic {
+            self.drop_batches(id);
+        }
+        if old.allow_batched && !fast {
+            self.drop_fast_batches(id);
         }
         self.configure_intakes(id, host);
     }
