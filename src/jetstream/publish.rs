@@ -26,7 +26,6 @@ use crate::jetstream::storage::{
 use crate::jetstream::stream::fast::is_fast;
 use crate::jetstream::stream::{Stream, batch};
 use crate::limits;
-use crate::proto::headers;
 use crate::subject;
 use crate::subject::transform::Transform;
 use crate::time::{Now, Timestamp};
@@ -69,33 +68,7 @@ fn refusal(stream: &Stream, msg: &Inbound<'_>, over_limit: bool) -> Option<ApiEr
     if max.is_some_and(|max| size > max) {
         return Some(ApiError::fixed(10054, 400, "message size exceeds maximum allowed"));
     }
-    if let Some(error) = unsupported_header(msg.headers) {
-        return Some(error);
-    }
     over_limit.then(|| ApiError::fixed(10023, 503, "insufficient resources"))
-}
-
-/// Headers of features that no stream here has.
-fn unsupported_header(block: &[u8]) -> Option<ApiError> {
-    if block.is_empty() {
-        return None;
-    }
-    for line in headers::lines(block) {
-        let Some(rest) = line.strip_prefix(b"Nats-") else { continue };
-        let Some(colon) = memchr::memchr(b':', rest) else { continue };
-        let (name, value) = rest.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii_start();
-        if value.is_empty() {
-            continue;
-        }
-        let (err_code, text) = match name {
-            b"Schedule" => (10188, "message schedules is disabled"),
-            b"Scheduler" | b"Schedule-Next" => (10212, "message schedules invalid scheduler"),
-            _ => continue,
-        };
-        return Some(ApiError::fixed(err_code, 400, text));
-    }
-    None
 }
 
 /// The ack that carries an error.

@@ -81,6 +81,15 @@ pub struct StreamSettings {
     pub marker_ttl: Duration,
     /// Messages are increments of counters.
     pub counter: bool,
+    /// `Nats-Schedule` allowed.
+    pub schedules: Option<Box<Schedules>>,
+}
+
+/// What schedules may aim at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedules {
+    /// What the stream captures.
+    pub subjects: Vec<String>,
 }
 
 /// One message in a [`PublishBatch`]. The ranges index [`PublishBatch::data`].
@@ -257,10 +266,33 @@ pub enum PublishError {
     TtlDisabled,
     /// 10168 to 10172: about counters.
     Counter(CounterError),
+    /// About scheduled messages.
+    Schedule(ScheduleError),
     /// 10227: `Nats-Stream-Source` from a client.
     StreamSource,
     /// 10059 in effect: the stream went away while the message was queued.
     NoStream,
+}
+
+/// What is wrong with a scheduled message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScheduleError {
+    /// 10188: the stream has no schedules.
+    Disabled,
+    /// 10189: no pattern, or one that is never due.
+    Pattern,
+    /// 10190: no subject of the stream, or that of the schedule.
+    Target,
+    /// 10191: no time to live.
+    Ttl,
+    /// 10192: another one than `sub`.
+    Rollup,
+    /// 10203: no subject of the stream, or that of the schedule or its target.
+    Source,
+    /// 10212: what only a schedule says, or the end of what is none.
+    Scheduler,
+    /// 10223: a time zone that is not known.
+    Zone,
 }
 
 /// What is wrong with an increment.
@@ -307,6 +339,16 @@ impl PublishError {
                 CounterError::Invalid => (10171, 400),
                 CounterError::Broken => (10172, 400),
             },
+            Self::Schedule(error) => match error {
+                ScheduleError::Disabled => (10188, 400),
+                ScheduleError::Pattern => (10189, 400),
+                ScheduleError::Target => (10190, 400),
+                ScheduleError::Ttl => (10191, 400),
+                ScheduleError::Rollup => (10192, 400),
+                ScheduleError::Source => (10203, 400),
+                ScheduleError::Scheduler => (10212, 400),
+                ScheduleError::Zone => (10223, 400),
+            },
             Self::StreamSource => (10227, 400),
             Self::NoStream => (10059, 404),
         }
@@ -343,6 +385,16 @@ impl fmt::Display for PublishError {
                 CounterError::Payload => "message counter has payload",
                 CounterError::Invalid => "message counter increment is invalid",
                 CounterError::Broken => "message counter is broken",
+            }),
+            Self::Schedule(error) => f.write_str(match error {
+                ScheduleError::Disabled => "message schedules is disabled",
+                ScheduleError::Pattern => "message schedules pattern is invalid",
+                ScheduleError::Target => "message schedules target is invalid",
+                ScheduleError::Ttl => "message schedules invalid per-message TTL",
+                ScheduleError::Rollup => "message schedules invalid rollup",
+                ScheduleError::Source => "message schedules source is invalid",
+                ScheduleError::Scheduler => "message schedules invalid scheduler",
+                ScheduleError::Zone => "message schedules time zone is invalid",
             }),
             Self::StreamSource => f.write_str("message stream source header is not allowed"),
             Self::NoStream => f.write_str("stream not found"),

@@ -538,7 +538,7 @@ mod tests {
         }
         let mut bytes = Vec::new();
         assert!(encode(&mut bytes, &[StoreRequest::Publish(batch.clone())]));
-        let special: Vec<u8> = bytes[2..].chunks(13).map(|item| item[12]).take(4).collect();
+        let special: Vec<u8> = bytes[2..].chunks(14).map(|item| item[13]).take(4).collect();
         assert_eq!(special, [5, 6, 7, 8]);
         let requests = decode(&bytes).unwrap();
         let [StoreRequest::Publish(read)] = &requests[..] else { panic!("{requests:?}") };

@@ -345,12 +345,13 @@ impl JetStream {
             let start = restore.state.filter(|_| !begun).map(|state| state.first_seq);
             if let Some(first_seq) = start {
                 // Limits hold when all of it is there.
-                let StreamSettings { name, allow_ttl, .. } = restore.config.settings();
+                let StreamSettings { name, allow_ttl, schedules, .. } = restore.config.settings();
                 let settings = StreamSettings {
                     name,
                     memory,
                     first_seq,
                     allow_ttl,
+                    schedules,
                     ..StreamSettings::default()
                 };
                 let token = self.token(Waiting::Backup(Pending::Restore(id, Step::Begin)));

@@ -27,11 +27,15 @@ pub(super) struct Wishes<'a> {
     pub ttl: Option<&'a [u8]>,
     pub incr: Option<&'a [u8]>,
     pub stream_source: Option<&'a [u8]>,
+    /// It says something about schedules.
+    pub schedules: bool,
+    /// The whole block.
+    pub block: &'a [u8],
 }
 
 impl<'a> Wishes<'a> {
     pub(super) fn parse(block: &'a [u8]) -> Self {
-        let mut wishes = Self::default();
+        let mut wishes = Self { block, ..Self::default() };
         for (name, value) in fields(block) {
             let Some(name) = name.strip_prefix(b"Nats-") else { continue };
             let place = match name {
@@ -47,7 +51,10 @@ impl<'a> Wishes<'a> {
                 b"TTL" => &mut wishes.ttl,
                 b"Incr" => &mut wishes.incr,
                 b"Stream-Source" => &mut wishes.stream_source,
-                _ => continue,
+                _ => {
+                    wishes.schedules |= name.starts_with(b"Schedule");
+                    continue;
+                }
             };
             place.get_or_insert(value);
         }
@@ -110,7 +117,7 @@ pub(super) fn with_field(block: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
     out
 }
 
-fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }

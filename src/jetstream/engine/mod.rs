@@ -15,6 +15,7 @@
 
 mod block;
 mod counter;
+mod cron;
 mod group;
 mod headers;
 mod ids;
@@ -26,6 +27,7 @@ mod record;
 mod remove;
 mod restore;
 pub mod rows;
+mod schedule;
 mod tail;
 pub(crate) mod varint;
 mod work;

@@ -16,6 +16,7 @@ use super::group::Group;
 use super::headers::{Wishes, stored_headers};
 use super::record::IdRow;
 use super::rows::RowsMut;
+use super::schedule::{self, Plan};
 use super::work::{Pending, Work, logical_size};
 use super::{counter, headers, ids, read, remove, tail};
 use crate::jetstream::storage::{
@@ -28,7 +29,7 @@ use crate::time::{Timestamp, nanos};
 
 /// What `Nats-Rollup` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rollup {
+pub(super) enum Rollup {
     Subject,
     All,
 }
@@ -40,6 +41,7 @@ struct Checked {
     /// Nanoseconds after its time, when it goes by itself.
     ttl: Option<i64>,
     changed: Option<Box<Changed>>,
+    plan: Option<Box<Plan>>,
 }
 
 /// Why it is not stored.
@@ -62,7 +64,7 @@ impl From<StoreError> for Verdict {
 }
 
 /// What a new message pushes out.
-fn after_append(
+pub(super) fn after_append(
     work: &mut Work<'_>,
     rows: &mut impl RowsMut,
     subject: &[u8],
@@ -144,7 +146,7 @@ fn rollup_of(value: &[u8]) -> Option<Rollup> {
     }
 }
 
-fn nanoseconds(seconds: u64) -> i64 {
+pub(super) fn nanoseconds(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
 }
 
@@ -255,7 +257,7 @@ pub(super) fn keep<'r>(
             Ok(()) | Err(Verdict::Duplicate(_) | Verdict::Refused(_)) => {}
         }
     }
-    let Checked { rollup, timestamp, ttl, changed } = checked;
+    let Checked { rollup, timestamp, ttl, changed, plan } = checked;
     let before = work.subject_numbers(rows, subject)?.1;
     if item.unwanted {
         work.skip(seq, timestamp);
@@ -268,6 +270,9 @@ pub(super) fn keep<'r>(
         work.append(rows, Pending { seq, timestamp, subject, headers, payload, live: true })?;
         if let Some(ttl) = ttl {
             work.note_due(timestamp.0.saturating_add(ttl), seq);
+        }
+        if let Some(plan) = &plan {
+            schedule::stored(work, rows, plan, seq)?;
         }
     }
     let id = wishes.msg_id.filter(|id| !id.is_empty());
@@ -332,6 +337,14 @@ fn change(
         let payload = payload.to_vec();
         checked.changed = Some(Box::new(Changed { headers, payload, total: None }));
     }
+    if wishes.rollup.is_none_or(<[u8]>::is_empty)
+        && checked.plan.as_ref().is_some_and(|plan| plan.due.is_some())
+    {
+        let block = checked.changed.as_ref().map_or(block, |changed| &changed.headers);
+        let headers = headers::with_field(block, b"Nats-Rollup", b"sub");
+        let payload = payload.to_vec();
+        checked.changed = Some(Box::new(Changed { headers, payload, total: None }));
+    }
     Ok(())
 }
 
@@ -366,6 +379,10 @@ fn check<'r>(
         None => check_expected_sequences(work, rows, subject, wishes)?,
         Some(group) => check_expected_in_group(work, rows, subject, wishes, group)?,
     }
+    let mut plan = None;
+    if wishes.schedules && !is_sourced {
+        plan = Some(Box::new(schedule::check(work, rows, subject, wishes.block, timestamp)?));
+    }
     if !is_sourced && wishes.stream_source.is_some_and(|value| !value.is_empty()) {
         return Err(PublishError::StreamSource.into());
     }
@@ -384,8 +401,10 @@ fn check<'r>(
     {
         return Err(PublishError::WrongLastMsgId(work.head.last_msg_id.clone()).into());
     }
+    let is_schedule = plan.as_ref().is_some_and(|plan| plan.due.is_some());
     let rollup = match wishes.rollup.filter(|value| !value.is_empty()) {
-        None => None,
+        // One schedule a subject.
+        None => is_schedule.then_some(Rollup::Subject),
         Some(_) if is_sourced && !work.settings.allow_rollup => None,
         Some(_) if !work.settings.allow_rollup => {
             return Err(PublishError::Rollup("rollup not permitted".into()).into());
@@ -433,7 +452,7 @@ fn check<'r>(
     };
     let ttl =
         ttl.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
-    Ok(Checked { rollup, timestamp, ttl, changed: None })
+    Ok(Checked { rollup, timestamp, ttl, changed: None, plan })
 }
 
 fn check_increment(
@@ -581,7 +600,7 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 
 /// What `Nats-TTL` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ttl {
+pub(super) enum Ttl {
     None,
     Never,
     Seconds(u64),
@@ -599,7 +618,7 @@ pub(super) fn ttl_of(headers: &[u8]) -> Option<i64> {
 }
 
 /// `never`, whole seconds from 1 up, or a Go duration of at least a second.
-fn parse_ttl(value: &[u8]) -> Ttl {
+pub(super) fn parse_ttl(value: &[u8]) -> Ttl {
     if value.is_empty() {
         return Ttl::None;
     }
@@ -614,7 +633,7 @@ fn parse_ttl(value: &[u8]) -> Ttl {
 }
 
 /// A Go duration such as `1h30m`, `1.5s`; `None` if it is none, or negative.
-fn go_duration_nanos(text: &[u8]) -> Option<u64> {
+pub(super) fn go_duration_nanos(text: &[u8]) -> Option<u64> {
     let mut rest = text.strip_prefix(b"+").unwrap_or(text);
     if rest == b"0" {
         return Some(0);

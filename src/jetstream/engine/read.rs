@@ -65,7 +65,7 @@ pub(super) fn dues(
     stream: StreamId,
     settings: &StreamSettings,
 ) -> Result<Dues, StoreError> {
-    if !settings.allow_ttl {
+    if !settings.allow_ttl && settings.schedules.is_none() {
         return Ok(Dues::default());
     }
     let key = keys::hot(stream, keys::Kind::Dues);
@@ -81,12 +81,20 @@ pub(super) struct Aged {
     pub stays: bool,
     /// It leaves no marker: it is one, or a purge.
     pub unmarked: bool,
+    /// It makes others.
+    pub is_schedule: bool,
+    /// When its own time ends.
+    pub ends_at: Option<i64>,
 }
 
 impl Aged {
     fn of(msg: &Msg<'_>) -> Self {
         let (stays, unmarked) = super::headers::at_the_end(msg.headers);
-        Self { seq: msg.seq, subject: msg.subject.to_vec(), stays, unmarked }
+        let is_schedule = super::schedule::first_due(msg.headers, msg.timestamp).is_some();
+        let ttl = if is_schedule { super::publish::ttl_of(msg.headers) } else { None };
+        let ends_at = ttl.map(|ttl| msg.timestamp.0.saturating_add(ttl));
+        let subject = msg.subject.to_vec();
+        Self { seq: msg.seq, subject, stays, unmarked, is_schedule, ends_at }
     }
 }
 

@@ -5,6 +5,7 @@
 //! # Invariants
 //! - A record of an unknown version is an error, never a guess.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,13 +13,15 @@ use alloc::vec::Vec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::jetstream::storage::{Seq, StoreError, StreamSettings};
+use crate::jetstream::storage::{Schedules, Seq, StoreError, StreamSettings};
 use crate::time::{Duration, Timestamp, nanos};
 
 /// Version byte of every record here.
 const VERSION: u8 = 1;
 /// Of settings with [`MoreSettings`].
 const SETTINGS_VERSION: u8 = 2;
+/// Of settings with [`MoreSettings`] and the subjects of a stream with schedules.
+const SCHEDULES_VERSION: u8 = 3;
 
 /// Writes `record` into `out`, replacing what was there.
 pub(super) fn encode(out: &mut Vec<u8>, record: &impl Serialize) -> Result<(), StoreError> {
@@ -86,6 +89,13 @@ pub(super) fn encode_settings(
         counter: settings.counter,
     };
     let plain = SettingsRecord::from(settings);
+    if let Some(schedules) = &settings.schedules {
+        encode(out, &(plain, more, &schedules.subjects))?;
+        if let Some(version) = out.first_mut() {
+            *version = SCHEDULES_VERSION;
+        }
+        return Ok(());
+    }
     if more == MoreSettings::default() {
         return encode(out, &plain);
     }
@@ -98,12 +108,19 @@ pub(super) fn encode_settings(
 
 pub(super) fn decode_settings(bytes: &[u8]) -> Result<StreamSettings, StoreError> {
     const WHAT: &str = "stream settings";
-    let Some((&SETTINGS_VERSION, rest)) = bytes.split_first() else {
-        return decode::<SettingsRecord>(WHAT, bytes).map(StreamSettings::from);
+    let damaged = |error| StoreError { text: format!("{WHAT} is damaged: {error}") };
+    let mut subjects = None;
+    let (plain, more): (SettingsRecord, MoreSettings) = match bytes.split_first() {
+        Some((&SETTINGS_VERSION, rest)) => postcard::from_bytes(rest).map_err(damaged)?,
+        Some((&SCHEDULES_VERSION, rest)) => {
+            let (plain, more, all) = postcard::from_bytes(rest).map_err(damaged)?;
+            subjects = Some(all);
+            (plain, more)
+        }
+        _ => return decode::<SettingsRecord>(WHAT, bytes).map(StreamSettings::from),
     };
-    let (plain, more): (SettingsRecord, MoreSettings) = postcard::from_bytes(rest)
-        .map_err(|error| StoreError { text: format!("{WHAT} is damaged: {error}") })?;
     Ok(StreamSettings {
+        schedules: subjects.map(|subjects| Box::new(Schedules { subjects })),
         allow_ttl: more.allow_ttl,
         marker_ttl: Duration::from_nanos(more.marker_ttl_ns),
         counter: more.counter,
@@ -369,6 +386,14 @@ mod tests {
         encode_settings(&mut out, &more).unwrap();
         assert_eq!(out, [2, 1, b'S', 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xac, 2, 1]);
         assert_eq!(decode_settings(&out).unwrap(), more);
+        let schedules = Some(Box::new(Schedules { subjects: alloc::vec!["s".into()] }));
+        let scheduling = StreamSettings { schedules, ..more };
+        encode_settings(&mut out, &scheduling).unwrap();
+        assert_eq!(
+            out,
+            [3, 1, b'S', 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xac, 2, 1, 1, 1, b's']
+        );
+        assert_eq!(decode_settings(&out).unwrap(), scheduling);
         let dues = Dues { next: Some(4), aged: 300, aged_ts: None };
         encode(&mut out, &dues).unwrap();
         assert_eq!(out, [1, 1, 8, 0xac, 2, 0]);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::rows::RowsMut;
 use super::work::{Pending, Work};
-use super::{keys, read, tail};
+use super::{keys, read, schedule, tail};
 use crate::jetstream::storage::{Chunk, Purge, REMOVED_LIST_MAX, Seq, StoreError};
 use crate::subject::{Filter, has_wildcard};
 use crate::time::{GoDuration, Timestamp, nanos};
@@ -73,10 +73,15 @@ pub(super) fn expire(
     now: Timestamp,
 ) -> Result<Markers, StoreError> {
     let mut markers = Markers::default();
-    if work.settings.allow_ttl {
+    if work.settings.allow_ttl || work.settings.schedules.is_some() {
         work.settle(rows)?;
-        for seq in work.take_due(rows, now.0, STEP)? {
-            if let Some(dead) = read::aged_one(rows, work.stream, seq)? {
+        for (at, seq) in work.take_due(rows, now.0, STEP)? {
+            let Some(dead) = read::aged_one(rows, work.stream, seq)? else { continue };
+            // A schedule may have an end of its own.
+            if dead.is_schedule && dead.ends_at.is_none_or(|end| end > at) {
+                schedule::fire(work, rows, (at, seq), now, &mut markers)?;
+                work.settle(rows)?;
+            } else {
                 end_one(work, rows, &dead, now, &mut markers)?;
             }
         }

@@ -41,6 +41,11 @@ pub(super) fn append<'r>(
         {
             work.note_due(timestamp.saturating_add(ttl), msg.seq);
         }
+        if work.settings.schedules.is_some()
+            && let Some(due) = super::schedule::first_due(headers, Timestamp(timestamp))
+        {
+            work.note_due(due, msg.seq);
+        }
     }
     skip_to(work, rows, last)
 }

@@ -344,7 +344,7 @@ impl<'r> Work<'r> {
         rows: &mut impl RowsMut,
         now: i64,
         max: usize,
-    ) -> Result<Vec<Seq>, StoreError> {
+    ) -> Result<Vec<(i64, Seq)>, StoreError> {
         self.write_dues(rows)?;
         let (mut found, mut next) = (Vec::new(), None);
         let from = keys::due(self.stream, 0, 0);
@@ -365,7 +365,7 @@ impl<'r> Work<'r> {
             self.dues.next = next;
             self.dues_dirty = true;
         }
-        Ok(found.into_iter().map(|(_, seq)| seq).collect())
+        Ok(found)
     }
 
     fn write_dues(&mut self, rows: &mut impl RowsMut) -> Result<(), StoreError> {
@@ -381,6 +381,35 @@ impl<'r> Work<'r> {
             self.scratch = bytes;
         }
         Ok(())
+    }
+
+    /// Does this message exist?
+    pub(super) fn exists(&mut self, rows: &impl Rows, seq: Seq) -> Result<bool, StoreError> {
+        if seq < self.head.first_seq || self.head.messages == 0 {
+            return Ok(false);
+        }
+        if let Some(index) = self.pending_index(seq) {
+            return Ok(self.pending.get(index).is_some_and(|msg| msg.live));
+        }
+        let Some(key) = read::locate(rows, self.stream, seq, |key, _, _| key)? else {
+            return Ok(false);
+        };
+        Ok(!self.deleted_slot(rows, key)?.row.contains(seq))
+    }
+
+    /// Subject, headers and payload of one message, deleted or not.
+    #[expect(clippy::type_complexity, reason = "the three parts of a message")]
+    pub(super) fn msg_of(
+        &self,
+        rows: &impl Rows,
+        seq: Seq,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>, Vec<u8>)>, StoreError> {
+        let parts =
+            |msg: &Msg<'_>| (msg.subject.to_vec(), msg.headers.to_vec(), msg.payload.to_vec());
+        if let Some(msg) = self.pending_index(seq).and_then(|index| self.pending.get(index)) {
+            return Ok(Some(parts(&msg.msg())));
+        }
+        read::locate(rows, self.stream, seq, |_, entry, bytes| parts(&entry.msg(bytes)))
     }
 
     /// The payload of one message, deleted or not.

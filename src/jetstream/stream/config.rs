@@ -24,7 +24,7 @@ use serde::{Serialize, Serializer};
 
 use crate::jetstream::json::{self, API_LEVEL, ApiError, FromJson, Json, Path};
 use crate::jetstream::options::Options;
-use crate::jetstream::storage::StreamSettings;
+use crate::jetstream::storage::{Schedules, StreamSettings};
 use crate::limits;
 use crate::subject;
 use crate::subject::transform::{Purpose, Transform, TransformError};
@@ -133,12 +133,6 @@ pub(super) struct SourceConsumer {
     deliver_subject: String,
 }
 
-/// What a client may ask for and this server does not have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unsupported {
-    allow_msg_schedules: bool,
-}
-
 /// See the module. Numbers are as in JSON: -1 stands for no limit, durations are
 /// nanoseconds. Fields are in the order nats-server writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -204,6 +198,9 @@ pub(crate) struct StreamConfig {
     /// Atomic batches.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) allow_atomic: bool,
+    /// `Nats-Schedule`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) allow_msg_schedules: bool,
     /// `persist_mode`: kept and shown. Acks promise no less for it.
     #[serde(
         rename = "persist_mode",
@@ -217,8 +214,6 @@ pub(crate) struct StreamConfig {
     /// With `_nats.req.level`, without what is only shown.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metadata: BTreeMap<String, String>,
-    #[serde(skip)]
-    pub(crate) unsupported: Unsupported,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -369,7 +364,6 @@ impl FromJson for StreamConfig {
     const NAME: &'static str = "StreamConfigRequest";
 
     fn field(&mut self, key: &str, value: &Json, path: Path<'_>) -> Result<bool, String> {
-        let extra = &mut self.unsupported;
         match key {
             "name" => json::string(&mut self.name, value, path),
             "description" => json::string(&mut self.description, value, path),
@@ -441,7 +435,7 @@ impl FromJson for StreamConfig {
             "allow_msg_counter" => json::boolean(&mut self.allow_msg_counter, value, path),
             "allow_atomic" => json::boolean(&mut self.allow_atomic, value, path),
             "allow_batched" => json::boolean(&mut self.allow_batched, value, path),
-            "allow_msg_schedules" => json::boolean(&mut extra.allow_msg_schedules, value, path),
+            "allow_msg_schedules" => json::boolean(&mut self.allow_msg_schedules, value, path),
             "persist_mode" => word(
                 &mut self.persist_async,
                 value,
@@ -528,6 +522,19 @@ impl StreamConfig {
             republish.src = ">".into();
         }
         self.check_counter()?;
+        if self.allow_msg_schedules {
+            if self.discard == Discard::New {
+                return Err(invalid("message scheduling cannot use discard new"));
+            }
+            if !self.allow_rollup_hdrs {
+                if pedantic {
+                    let text = "message scheduling cannot be set if roll-ups are disabled";
+                    return Err(invalid(text));
+                }
+                self.allow_rollup_hdrs = true;
+                self.deny_purge = false;
+            }
+        }
         if self.subject_delete_marker_ttl > 0 {
             let missing = |what: &str| {
                 let text = format!("subject delete marker cannot be set if {what} are disabled");
@@ -555,7 +562,11 @@ impl StreamConfig {
     fn required_level(&self) -> u32 {
         if self.allow_batched {
             4
-        } else if self.persist_async || self.allow_msg_counter || self.allow_atomic {
+        } else if self.persist_async
+            || self.allow_msg_counter
+            || self.allow_atomic
+            || self.allow_msg_schedules
+        {
             2
         } else {
             u32::from(self.allow_msg_ttl)
@@ -672,7 +683,7 @@ impl StreamConfig {
         if self.allow_msg_ttl {
             return Err(invalid("counter stream cannot use message TTLs"));
         }
-        if self.unsupported.allow_msg_schedules {
+        if self.allow_msg_schedules {
             return Err(invalid("counter stream cannot use message schedules"));
         }
         if self.retention != Retention::Limits {
@@ -696,11 +707,7 @@ impl StreamConfig {
             (self.allow_msg_counter, 10173, "stream mirrors can not also calculate counters"),
             (self.allow_atomic, 10198, "stream mirrors can not also use atomic publishing"),
             (self.allow_batched, 10209, "stream mirrors can not also use batch publishing"),
-            (
-                self.unsupported.allow_msg_schedules,
-                10186,
-                "stream mirrors can not also schedule messages",
-            ),
+            (self.allow_msg_schedules, 10186, "stream mirrors can not also schedule messages"),
         ] {
             if is_wrong {
                 return Err(ApiError::fixed(err_code, 400, text));
@@ -728,7 +735,7 @@ impl StreamConfig {
                 let text = "duplicate source configuration detected";
                 return Err(ApiError::fixed(10140, 400, text));
             }
-            if self.unsupported.allow_msg_schedules {
+            if self.allow_msg_schedules {
                 let text = "stream source can not also schedule messages";
                 return Err(ApiError::fixed(10187, 400, text));
             }
@@ -803,14 +810,10 @@ impl StreamConfig {
 
     /// Does it need nothing that this server does not have?
     pub(crate) fn check_supported(&self) -> Result<(), ApiError> {
-        let extra = &self.unsupported;
-        for (asked, feature) in [
-            (
-                self.origins().any(|source| source.consumer.is_some()),
-                "existing consumers of mirrors and sources",
-            ),
-            (extra.allow_msg_schedules, "message schedules"),
-        ] {
+        for (asked, feature) in [(
+            self.origins().any(|source| source.consumer.is_some()),
+            "existing consumers of mirrors and sources",
+        )] {
             if asked {
                 return Err(invalid(format!("{feature} not supported by this server")));
             }
@@ -861,6 +864,9 @@ impl StreamConfig {
         if self.allow_msg_ttl && !new.allow_msg_ttl {
             return Err(invalid("message TTL status can not be disabled"));
         }
+        if self.allow_msg_schedules && !new.allow_msg_schedules {
+            return Err(invalid("message schedules can not be disabled"));
+        }
         if self.allow_msg_counter != new.allow_msg_counter {
             return cannot("change message counter setting");
         }
@@ -900,6 +906,9 @@ impl StreamConfig {
             allow_ttl: self.allow_msg_ttl,
             marker_ttl: Duration::from_nanos(limit(self.subject_delete_marker_ttl).unwrap_or(0)),
             counter: self.allow_msg_counter,
+            schedules: self
+                .allow_msg_schedules
+                .then(|| Box::new(Schedules { subjects: self.subjects.clone() })),
         }
     }
 
