@@ -4,7 +4,8 @@
 //! text of acks. Does not own the checks against stored messages: the engine makes them.
 //!
 //! # Invariants
-//! - Messages of one stream reach the store in the order they arrived.
+//! - Messages of one stream reach the store in the order they arrived, but for fast batches
+//!   that are held back ([`super::stream::fast`]).
 //! - [`super::shared::Shared::unanswered`] is the size of all batches the store has not
 //!   answered.
 
