@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use super::conn::{Conn, Receiver};
 use super::connect::json_text;
 use super::host::View;
+use super::interest::SubId;
 use super::sign_in::SignedIn;
 use super::system::SystemRequest;
 use super::{Broker, Notice, Output};
@@ -78,6 +79,8 @@ pub(super) struct Lookups {
     missing: BTreeMap<String, Instant>,
     /// When tokens are compared with those of other servers.
     sync_at: Option<Instant>,
+    /// Our own answer to those who compare.
+    pack: Option<SubId>,
 }
 
 #[derive(Debug)]
@@ -150,9 +153,14 @@ impl Broker {
             self.core.add_sub(AccountId::SYSTEM, subject.as_bytes(), b"", Receiver::System);
         }
         if full {
-            let pack = b"$SYS.REQ.CLAIMS.PACK";
-            self.core.add_sub(AccountId::SYSTEM, pack, b"responder", Receiver::System);
+            self.answer_pack();
         }
+    }
+
+    fn answer_pack(&mut self) {
+        let pack = b"$SYS.REQ.CLAIMS.PACK";
+        let id = self.core.add_sub(AccountId::SYSTEM, pack, b"responder", Receiver::System);
+        self.lookups.pack = Some(id);
     }
 
     /// Is it for [`Self::claims_request`]?
@@ -482,7 +490,7 @@ impl Broker {
             && self.core.conn(index).is_some_and(|conn| conn.account == AccountId::SYSTEM)
         {
             // Interest of the other side comes first.
-            self.lookups.sync_at = Some(now + Duration::from_millis(250));
+            self.lookups.sync_at = Some(now + Duration::from_millis(500));
             self.lookups.missing.clear();
         }
         if let Some(operators) = &mut self.sign_in.operators {
@@ -521,7 +529,12 @@ impl Broker {
             } else if !first {
                 let hash = self.claims_hash(now);
                 let reply = format!("$SYS._INBOX.{}.PACK", self.core.options.server_id);
+                // One of the group answers, and that must not be us.
+                if let Some(pack) = self.lookups.pack.take() {
+                    self.core.remove_sub(pack);
+                }
                 self.ask_others("$SYS.REQ.CLAIMS.PACK", &reply, &hash);
+                self.answer_pack();
             }
         }
     }

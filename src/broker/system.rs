@@ -110,7 +110,7 @@ impl Core {
         if (msg.reply.is_empty() && !claims)
             || msg.payload.len() > most
             || self.requests.len() >= limits::SYSTEM_REQUESTS_MAX
-            || self.requests.back().is_some_and(known)
+            || (!claims && self.requests.back().is_some_and(known))
         {
             return;
         }
