@@ -27,3 +27,4 @@ mod config;
 mod headers;
 mod http;
 mod leaf;
+mod tokens;

@@ -245,8 +245,9 @@ fn exports(exports: &[ExportClaim], problems: &mut Vec<String>) {
             problems.push("AllowTrace only valid for service export".into());
         }
         if export.account_token_position != 0 {
-            let token = usize::try_from(export.account_token_position - 1)
-                .ok()
+            let at = export.account_token_position.checked_sub(1);
+            let token = at
+                .and_then(|at| usize::try_from(at).ok())
                 .and_then(|at| tokens(export.subject.as_bytes()).nth(at));
             if token != Some(b"*") {
                 problems.push(format!(
