@@ -232,8 +232,8 @@ pub(super) fn prepare<'r>(
     let timestamp = Timestamp(item.timestamp.0.max(work.head.last_ts));
     let size = logical_size(work.settings.memory, subject.len(), headers.len(), payload.len());
     let body = headers.len() + payload.len();
-    let is_sourced = item.origin.is_some();
-    let sizes = Sizes { stored: size, body, headers: headers.len(), is_sourced };
+    let (is_sourced, unwanted) = (item.origin.is_some(), item.unwanted);
+    let sizes = Sizes { stored: size, body, headers: headers.len(), is_sourced, unwanted };
     let mut checked = check(work, rows, subject, &wishes, timestamp, sizes, group)?;
     change(work, rows, subject, (&headers, payload), &wishes, &mut checked)?;
     Ok(Ready { headers, wishes, size, checked })
@@ -301,6 +301,8 @@ struct Sizes {
     headers: usize,
     /// Taken from another stream, where it was checked.
     is_sourced: bool,
+    /// Not stored: it takes a sequence and no place.
+    unwanted: bool,
 }
 
 /// What is stored instead of what was sent: the total of a counter, a longer time to live.
@@ -357,7 +359,7 @@ fn check<'r>(
     sizes: Sizes,
     mut group: Option<&mut Group<'r>>,
 ) -> Result<Checked, Verdict> {
-    let Sizes { stored: size, body, headers, is_sourced } = sizes;
+    let Sizes { stored: size, body, headers, is_sourced, unwanted } = sizes;
     if work.settings.sealed {
         return Err(PublishError::Sealed.into());
     }
@@ -438,7 +440,7 @@ fn check<'r>(
             return Err(PublishError::Rollup(text.into()).into());
         }
     }
-    if work.settings.discard_new {
+    if work.settings.discard_new && !unwanted {
         check_limits(work, rows, subject, size, rollup.is_some(), group)?;
     }
     let before = group.map_or(0, |group| group.messages);
