@@ -778,6 +778,15 @@ impl Broker {
         output
     }
 
+    /// The store is about to close: what it does not know yet goes to it with the next
+    /// outputs.
+    pub fn save(&mut self, now: Now) {
+        self.core.now = now;
+        for (account, js) in &mut self.js {
+            js.save_all(now, &mut View { core: &mut self.core, account: *account });
+        }
+    }
+
     /// The server stops: pull requests that wait are told, and every connection ends after
     /// the bytes that wait for it.
     pub fn shut_down(&mut self, now: Now) {

@@ -432,6 +432,11 @@ impl JetStream {
         }
     }
 
+    /// The store is about to close: it gets what it does not know yet.
+    pub fn save_all(&mut self, now: Now, host: &mut impl Host) {
+        self.save_consumers(now, host);
+    }
+
     /// The server stops; the last call before connections end.
     pub fn shut_down(&mut self, now: Now, host: &mut impl Host) {
         self.wall = now.wall;

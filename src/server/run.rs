@@ -749,6 +749,7 @@ impl<P: Print> Server<P> {
         self.web_listener = None;
         self.broker.note_shutdown(now);
         self.broker.close_remotes();
+        self.broker.save(now);
         self.finish_turn(now);
         if let Some(mut store) = self.store.take() {
             if let Err(error) = store.close() {

@@ -476,7 +476,10 @@ impl JetStream {
         | Pending::Count { id, .. }
         | Pending::Read { id, .. }
         | Pending::Save { id }
-        | Pending::Reset { id, .. }) = pending;
+        | Pending::Reset { id, .. }) = pending
+        else {
+            return;
+        };
         let Some(consumer) = self.consumers.get(id) else { return };
         let last_seq = self.streams.get(&consumer.stream).map_or(0, |stream| stream.state.last_seq);
         let filters = consumer.filters.len();

@@ -7,7 +7,7 @@
 
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Serialize, Serializer};
@@ -194,7 +194,7 @@ impl JetStream {
         let remaining = consumer.pause_remaining(now);
         // With one delivery allowed nothing is ever delivered again.
         let redelivered =
-            if consumer.config.max_deliver == 1 { 0 } else { progress.redelivered.len() };
+            if consumer.config.max_deliver == 1 { 0 } else { progress.redelivered_count() };
         Some(Info {
             stream_name: &stream.name,
             name: &consumer.name,
@@ -449,10 +449,34 @@ impl JetStream {
         };
         match found {
             Ok((_, id)) => {
+                let kept = self.consumers.get(id).filter(|consumer| consumer.persisted);
+                let kept = kept.map(|consumer| consumer.stream);
                 self.remove_consumer(now, id, host);
-                self.respond(&asker, kind, &Success { success: true }, host);
+                let Some(stream) = kept else { return self.deleted(&asker, None, host) };
+                // Nothing is settled by this, but its answer comes after the removal of the
+                // record is durable: who is told it is gone never meets it again.
+                let token = self.token(Waiting::Consumer(Pending::Deleted(asker)));
+                let seqs = [].into();
+                self.store(StoreRequest::Settle { token, stream, seqs }, host);
             }
             Err(error) => self.respond_error(&asker, kind, &error, &Empty {}, host),
+        }
+    }
+
+    /// A consumer is gone, or the medium failed.
+    pub(super) fn deleted(
+        &mut self,
+        asker: &Asker,
+        failure: Option<&StoreError>,
+        host: &mut impl Host,
+    ) {
+        let kind = "consumer_delete_response";
+        match failure {
+            None => self.respond(asker, kind, &Success { success: true }, host),
+            Some(error) => {
+                let error = ApiError::with(10012, 500, error.to_string());
+                self.respond_error(asker, kind, &error, &Empty {}, host);
+            }
         }
     }
 

@@ -91,8 +91,14 @@ impl Consumer {
     }
 
     /// A message left the stream. Returns what to report about a pending one.
-    fn message_removed(&mut self, seq: Seq, subject: &[u8], first: Seq) -> Option<Event> {
-        if seq <= self.count.through
+    fn message_removed(
+        &mut self,
+        seq: Seq,
+        subject: &[u8],
+        first: Seq,
+        counted: Seq,
+    ) -> Option<Event> {
+        if seq <= counted
             && self.count.asked.is_none()
             && self.cursor.is_ahead(seq)
             && self.wants(subject)
@@ -114,6 +120,16 @@ impl Consumer {
 }
 
 impl JetStream {
+    /// Hands to the store what it does not know yet of consumers.
+    pub(in crate::jetstream) fn save_consumers(&mut self, now: Now, host: &mut impl Host) {
+        let of = &self.consumers.table;
+        let dirty = of.iter().filter(|(_, consumer)| consumer.saving.is_dirty());
+        let ids: Vec<ConsumerId> = dirty.map(|(_, consumer)| consumer.id).collect();
+        for id in ids {
+            self.save(now, id, host);
+        }
+    }
+
     /// The server stops: whoever waits for messages is told, so that they ask elsewhere.
     pub(in crate::jetstream) fn consumers_shut_down(&mut self, host: &mut impl Host) {
         let scratch = &mut self.consumers.scratch;
@@ -198,6 +214,8 @@ impl JetStream {
         for id in self.consumers.of_stream(update.stream) {
             let Some(consumer) = self.consumers.get_mut(id) else { continue };
             let mut events = Vec::new();
+            // What was stored and removed in one commit was never counted.
+            let counted = consumer.count.through;
             if let Some(chunk) = stored {
                 consumer.messages_stored(chunk);
             }
@@ -208,7 +226,7 @@ impl JetStream {
                 Removed::None => {}
                 Removed::Some(list) => {
                     for (seq, subject) in list {
-                        events.extend(consumer.message_removed(*seq, subject, first));
+                        events.extend(consumer.message_removed(*seq, subject, first, counted));
                     }
                     consumer.cursor.forget_before(first);
                     settled = consumer.progress.forget_before(first);
@@ -394,7 +412,9 @@ impl JetStream {
         };
         consumer.progress = stored.progress(now);
         consumer.cursor.jump(stored.next.max(1));
-        if consumer.progress.delivered.stream > state.last_seq {
+        let delivered = consumer.progress.delivered;
+        // One that never delivered anything waits for its start.
+        if delivered.consumer > 0 && delivered.stream > state.last_seq {
             // The stream lost its tail: what comes next has sequences this one has seen.
             consumer.progress.forget_after(state.last_seq);
             consumer.cursor.jump(consumer.progress.delivered.stream.saturating_add(1));

@@ -93,6 +93,8 @@ pub(crate) enum Pending {
     Save { id: ConsumerId },
     /// Where a consumer may be reset to that starts by a time.
     Reset { id: ConsumerId, asker: Asker, seq: Seq },
+    /// The record of one that is gone.
+    Deleted(Asker),
 }
 
 /// `num_pending`, kept current.
@@ -365,6 +367,13 @@ impl JetStream {
             Pending::Save { id } => self.saved(now, id, &reply, host),
             Pending::Reset { id, asker, seq } => {
                 self.reset_answered(now, id, asker, seq, &reply, host);
+            }
+            Pending::Deleted(asker) => {
+                let failure = match &reply {
+                    StoreReply::Done { result: Err(error), .. } => Some(error),
+                    _ => None,
+                };
+                self.deleted(&asker, failure, host);
             }
         }
     }

@@ -53,6 +53,11 @@ impl Saving {
         !self.outstanding && !self.again
     }
 
+    /// Is there something that no record holds, on its way or not?
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         if self.outstanding { None } else { self.flush_at }
     }

@@ -15,10 +15,12 @@ use crate::jetstream::stream::config::Retention;
 
 impl Consumer {
     /// Has a message it wants still to be delivered or acknowledged, going by its sequence?
+    /// One that was given up can still be acknowledged.
     fn has_before_it(&self, seq: Seq) -> bool {
         let progress = &self.progress;
         seq > progress.floor.stream
             && (seq > progress.delivered.stream || progress.pending.get(seq).is_some())
+            || progress.redelivered.contains_key(&seq)
     }
 }
 

@@ -243,7 +243,8 @@ pub(super) struct Progress {
     pub(super) floor: Position,
     /// Delivered and not settled.
     pub(super) pending: PendingAcks,
-    /// Deliveries after the first, of messages pending or given up.
+    /// Deliveries after the first, of messages pending or given up; 0 for one that was given
+    /// up after the first.
     pub(super) redelivered: BTreeMap<Seq, u32>,
     /// To be delivered again, oldest first. An element counts only while its entry says so.
     queue: VecDeque<Seq>,
@@ -318,7 +319,11 @@ impl Progress {
         self.delivered.consumer += 1;
         *self.redelivered.entry(seq).or_insert(0) += 1;
         self.pending.reschedule(seq, Some(sent), due);
-        // Given-up messages stay counted until acknowledged; a flood of them must not.
+        self.bound_redelivered();
+    }
+
+    /// Given-up messages stay counted until acknowledged; a flood of them must not.
+    fn bound_redelivered(&mut self) {
         let most = usize::try_from(limits::ACK_PENDING_MAX).unwrap_or(usize::MAX);
         if self.redelivered.len() > most {
             self.redelivered.pop_first();
@@ -408,8 +413,16 @@ impl Progress {
     /// redelivered and can still be acknowledged.
     pub(super) fn give_up(&mut self, seq: Seq) {
         if self.pending.remove(seq).is_some() {
+            // Also one that was delivered once only.
+            self.redelivered.entry(seq).or_insert(0);
+            self.bound_redelivered();
             self.raise_floor();
         }
+    }
+
+    /// How many were delivered more than once, and are pending or were given up.
+    pub(super) fn redelivered_count(&self) -> usize {
+        self.redelivered.values().filter(|&&again| again > 0).count()
     }
 
     /// Settles everything up to `seq`; returns how many were pending.

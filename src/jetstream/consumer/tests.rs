@@ -218,7 +218,9 @@ impl FakeStore {
                 let update = Some(self.update(stream, removed));
                 StoreReply::Purged { token, result: Ok(purged), update }
             }
-            StoreRequest::DeleteStream { token, .. } => done(token, None),
+            StoreRequest::DeleteStream { token, .. } | StoreRequest::Settle { token, .. } => {
+                done(token, None)
+            }
             StoreRequest::PutConsumer { token, consumer, .. } => {
                 let token = token?;
                 if self.broken {
