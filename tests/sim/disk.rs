@@ -207,6 +207,11 @@ impl SimDisk {
         self.state().lives = Some(operations);
     }
 
+    /// Has the process had its last operation?
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().lives == Some(0)
+    }
+
     /// After the process is gone: the page cache stays.
     pub(crate) fn after_sigkill(&self) {
         let mut state = self.state();

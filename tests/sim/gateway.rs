@@ -376,6 +376,7 @@ impl Gateway {
             Death::Shutdown => {
                 let clock = self.now(now, process.began);
                 process.broker.close_remotes();
+                process.broker.save(clock);
                 process.broker.shut_down(clock);
                 process.finish(now, clock, &self.plan, &mut self.chance, around);
                 process.store.close(now, &self.plan, &self.disk, &mut self.chance, around.trace);

@@ -16,6 +16,7 @@ mod gateway;
 mod hub;
 mod ledger;
 mod link;
+mod model;
 mod plan;
 mod sensor;
 mod trace;
@@ -33,12 +34,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a seed is a number"))
 }
 
-/// Runs seeds 1 to `count` on two threads; returns what `found` says of them.
-fn each_seed<T: Send>(
-    count: u64,
-    sabotage: Sabotage,
-    found: impl Fn(u64, Outcome) -> Option<T> + Sync,
-) -> Vec<T> {
+/// Seeds, each with what came of it.
+type Results<T> = Vec<(u64, T)>;
+
+/// Runs seeds 1 to `count` on two threads.
+fn each_seed_of<T: Send>(count: u64, run: impl Fn(u64) -> T + Sync) -> Results<T> {
     let next = AtomicU64::new(1);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -49,14 +49,23 @@ fn each_seed<T: Send>(
                     if seed > count {
                         break;
                     }
-                    if let Some(result) = found(seed, run(seed, sabotage, false)) {
-                        results.lock().expect("no thread panicked").push(result);
-                    }
+                    let result = run(seed);
+                    results.lock().expect("no thread panicked").push((seed, result));
                 }
             });
         }
     });
     results.into_inner().expect("no thread panicked")
+}
+
+/// Runs seeds 1 to `count`; returns what `found` says of them.
+fn each_seed<T: Send>(
+    count: u64,
+    sabotage: Sabotage,
+    found: impl Fn(u64, Outcome) -> Option<T> + Sync,
+) -> Vec<T> {
+    let results = each_seed_of(count, |seed| found(seed, run(seed, sabotage, false)));
+    results.into_iter().filter_map(|(_, result)| result).collect()
 }
 
 #[test]
