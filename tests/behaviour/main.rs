@@ -26,6 +26,7 @@ mod abuse;
 mod bad_input;
 mod claims;
 mod flood;
+mod killed;
 mod memory;
 mod openings;
 mod operation;

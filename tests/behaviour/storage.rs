@@ -12,7 +12,7 @@ use crate::server::Server;
 const CONFIG: &str = "jetstream { store_dir: \"$DIR/store\" }";
 
 /// Sends a request and returns the answer's JSON.
-fn request(client: &mut RawClient, subject: &str, body: &str) -> Value {
+pub(crate) fn request(client: &mut RawClient, subject: &str, body: &str) -> Value {
     client.send("SUB answer.1 answer\r\nUNSUB answer 1\r\n");
     client.publish_with_reply(subject, "answer.1", body.as_bytes());
     match client.pick(Instant::now() + DEADLINE, |f| f.line().starts_with("MSG answer.1 ")) {
