@@ -4,12 +4,14 @@
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::raw_client::RawClient;
@@ -18,22 +20,32 @@ use crate::server::{Server, sedge_binary};
 /// For what should happen at once, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits until `wanted` is there; files give no event.
-fn eventually<T>(what: &str, mut wanted: impl FnMut() -> Option<T>) -> T {
+/// Is there something to be read before the time is up?
+fn is_ready(source: &impl AsFd, wait: Duration) -> bool {
+    let wait = Timespec::try_from(wait).unwrap();
+    let mut sources = [PollFd::new(source, PollFlags::IN)];
+    poll(&mut sources, Some(&wait)).unwrap() > 0
+}
+
+/// Waits until `wanted` is there; looks again whenever something changes in `place`.
+fn eventually<T>(what: &str, place: &Path, mut wanted: impl FnMut() -> Option<T>) -> T {
+    let changes = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let all = inotify::WatchFlags::CREATE | inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVE;
+    inotify::add_watch(&changes, place, all).unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = wanted() {
             return value;
         }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        // The pace of looking.
-        std::thread::sleep(Duration::from_millis(5));
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(is_ready(&changes, left), "not in time: {what}");
+        while rustix::io::read(&changes, &mut [0; 4096]).is_ok() {}
     }
 }
 
 fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).expect("a socket may not block");
-    eventually("a connection", || listener.accept().ok()).0
+    assert!(is_ready(listener, PATIENCE), "nobody comes");
+    listener.accept().unwrap().0
 }
 
 #[test]
@@ -69,8 +81,8 @@ fn a_reload_dials_new_remotes_and_leaves_old_ones() {
     let mut rest = Vec::new();
     link.read_to_end(&mut rest).expect("the link is closed");
     // Longer than the pause before a remote is dialled again: nobody may come.
-    std::thread::sleep(Duration::from_millis(1500));
-    assert!(hub.accept().is_err(), "a disabled remote is not dialled");
+    let is_dialled = is_ready(&hub, Duration::from_millis(1500));
+    assert!(!is_dialled, "a disabled remote is not dialled");
     server.write_config(&with).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_line("Disabled value is: false").unwrap();
@@ -84,7 +96,7 @@ fn pid_and_ports_files_follow_a_reload() {
     let pid = server.process_id().to_string();
     assert_eq!(std::fs::read_to_string(directory.join("a.pid")).unwrap(), pid);
     let ports = directory.join(format!("sedge_{pid}.ports"));
-    let text = eventually("the ports file", || std::fs::read_to_string(&ports).ok());
+    let text = eventually("the ports file", &directory, || std::fs::read_to_string(&ports).ok());
     assert_eq!(text, format!("{{\"nats\":[\"nats://{}\"]}}", server.address()));
     server.write_config("pid_file: \"$DIR/b.pid\"").unwrap();
     server.signal(Signal::HUP);
@@ -109,7 +121,7 @@ fn a_log_file_is_rotated_by_size_and_moves_with_a_reload() {
     write("a.log");
     let mut child =
         Command::new(sedge_binary()).arg("-c").arg(&config).stderr(Stdio::null()).spawn().unwrap();
-    let address: SocketAddr = eventually("the port", || {
+    let address: SocketAddr = eventually("the port", directory.path(), || {
         let log = read("a.log");
         let line = log.lines().find_map(|l| l.split_once("Listening for client connections on "));
         line.and_then(|(_, address)| address.parse().ok()).filter(|_| log.contains("is ready"))
@@ -125,17 +137,19 @@ fn a_log_file_is_rotated_by_size_and_moves_with_a_reload() {
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with("a.log")).collect()
     };
-    eventually("three files", || (logs().len() == 3).then_some(()));
+    eventually("three files", directory.path(), || (logs().len() == 3).then_some(()));
     assert!(read("a.log").len() < 3000);
     write("b.log");
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
-    eventually("the other file", || {
+    eventually("the other file", directory.path(), || {
         read("b.log").contains("Reloaded server configuration").then_some(())
     });
     std::fs::rename(directory.path().join("b.log"), directory.path().join("moved")).unwrap();
     kill_process(pid, Signal::USR1).unwrap();
-    eventually("the file anew", || read("b.log").contains("File log re-opened").then_some(()));
+    eventually("the file anew", directory.path(), || {
+        read("b.log").contains("File log re-opened").then_some(())
+    });
     kill_process(pid, Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
 }
@@ -195,7 +209,8 @@ fn a_socket_of_the_service_manager_is_used() {
     );
     let mut child = Command::new("bash").arg("-c").arg(script).arg(sedge_binary()).spawn().unwrap();
     drop(listener);
-    let mut client = eventually("the server", || RawClient::connect(address).ok());
+    // The socket listens since before the server.
+    let mut client = RawClient::connect(address).unwrap();
     client.send("PING\r\n");
     let deadline = Instant::now() + PATIENCE;
     while client.next_frame(deadline).unwrap().line() != "PONG" {}

@@ -99,13 +99,24 @@ impl Server {
 
     /// Waits for a line of the log with this text.
     pub(crate) fn wait_for_line(&self, text: &str) -> Result<(), String> {
-        let deadline = Instant::now() + STOP_DEADLINE;
+        self.wait_for_lines(text, 1, STOP_DEADLINE)
+    }
+
+    /// Waits for so many lines of the log with this text.
+    pub(crate) fn wait_for_lines(
+        &self,
+        text: &str,
+        count: usize,
+        within: Duration,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + within;
         let (lock, changed) = &*self.log;
         let mut log = lock.lock().expect("no reader panics");
-        while !log.lines.iter().any(|line| line.contains(text)) {
+        while log.lines.iter().filter(|line| line.contains(text)).count() < count {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("no line {text:?} in\n{}", log.lines.join("\n")));
+                let log = log.lines.join("\n");
+                return Err(format!("not {count} lines {text:?} within {within:?} in\n{log}"));
             }
             log = changed.wait_timeout(log, left).expect("no reader panics").0;
         }
@@ -165,16 +176,17 @@ impl Server {
     /// Waits for the process to end by itself.
     pub(crate) fn wait_exit(&mut self) -> Result<ExitStatus, String> {
         let deadline = Instant::now() + STOP_DEADLINE;
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) if Instant::now() < deadline => {
-                    // The end of a process gives no event to wait for; this is the pace of looking.
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                _ => return Err(format!("still running after {STOP_DEADLINE:?}")),
+        let (lock, changed) = &*self.log;
+        let mut log = lock.lock().expect("no reader panics");
+        // Its standard error ends with it.
+        while !log.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("still running after {STOP_DEADLINE:?}"));
             }
+            log = changed.wait_timeout(log, left).expect("no reader panics").0;
         }
+        self.child.wait().map_err(|error| format!("its end is not known: {error}"))
     }
 
     /// Resident memory of the process, in bytes.

@@ -2,9 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use crate::raw_client::{DEADLINE, RawClient};
 use crate::relay::Relay;
@@ -106,16 +105,15 @@ fn a_hub_that_comes_later_is_found() {
     assert!(took <= BACK, "{took:?}\n{}", gateway.log());
 }
 
-/// A listener that answers each connection with `bytes` and then reads until the end, and
-/// the number of its connections.
-fn liar(bytes: Vec<u8>) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+/// A listener that answers each connection with `bytes` and then reads until the end; it
+/// tells of each.
+fn liar(bytes: Vec<u8>) -> (std::net::SocketAddr, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
+    let (tell, visits) = mpsc::channel();
     std::thread::spawn(move || {
         for mut socket in listener.incoming().map_while(Result::ok) {
-            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = tell.send(());
             let bytes = bytes.clone();
             std::thread::spawn(move || {
                 let _ = socket.write_all(&bytes);
@@ -124,7 +122,7 @@ fn liar(bytes: Vec<u8>) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
             });
         }
     });
-    (address, count)
+    (address, visits)
 }
 
 #[test]
@@ -144,14 +142,12 @@ fn hubs_that_lie_or_stall_get_a_clear_line_and_another_try() {
         (format!("{ready}LMSG a 99999999\r\n").into_bytes(), "over max_payload"),
         (format!("{ready}LS+ a q\r\n").into_bytes(), "a malformed LS+"),
     ] {
-        let (address, count) = liar(bytes);
+        let (address, visits) = liar(bytes);
         let gateway = gateway("GW", &remote_to(address));
         wait_for_line(&gateway, line, DEADLINE);
-        let start = Instant::now();
-        while count.load(Ordering::Relaxed) < 2 {
-            assert!(start.elapsed() < DEADLINE, "no second try after {line:?}");
-            // The pace of looking; the bound is above.
-            std::thread::sleep(Duration::from_millis(10));
+        for _ in 0..2 {
+            let visit = visits.recv_timeout(DEADLINE);
+            assert!(visit.is_ok(), "no second try after {line:?}");
         }
     }
 }

@@ -107,11 +107,8 @@ pub(crate) fn client_with_creds(address: SocketAddr, file: &str) -> RawClient {
 /// # Panics
 /// After `within`.
 pub(crate) fn wait_for_line(server: &Server, text: &str, within: Duration) {
-    let until = Instant::now() + within;
-    while !server.log().lines().any(|line| line.contains(text)) {
-        assert!(Instant::now() < until, "no line with {text:?} in\n{}", server.log());
-        // The pace of looking; the bound is above.
-        std::thread::sleep(Duration::from_millis(5));
+    if let Err(why) = server.wait_for_lines(text, 1, within) {
+        panic!("{why}");
     }
 }
 
