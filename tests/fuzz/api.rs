@@ -1,6 +1,7 @@
 //! Requests to the JetStream API: any JSON, in any order, with messages in between.
 //!
-//! Each line of an input is a subject, a blank and a body, published with a reply subject.
+//! Each line of an input is a subject, a blank and a body, published with a reply subject. A
+//! body may begin with headers: `@Name: value@Name: value@@`.
 
 use sedge::time::Duration;
 
@@ -22,6 +23,18 @@ const WORDS: &[&[u8]] = &[
     b"$JS.API.STREAM.SNAPSHOT.S ",
     b"$JS.API.STREAM.RESTORE.S ",
     b"$JS.API.STREAM.LEADER.STEPDOWN.S ",
+    b"$JS.API.STREAM.PEER.REMOVE.S ",
+    b"$JS.API.STREAM.PEER.EVACUATE.S ",
+    b"$JS.API.STREAM.CANCEL_MOVE.S ",
+    b"$JS.API.ACCOUNT.PURGE.A ",
+    b"$JS.API.ACCOUNT.STREAM.MOVE.A.S ",
+    b"$JS.API.META.LEADER.STEPDOWN ",
+    b"$JS.API.SERVER.REMOVE ",
+    b"$JS.edge.API.STREAM.INFO.S ",
+    b"$JS.SNAPSHOT.ACK.S.x.1.1 ",
+    b"$JS.SNAPSHOT.RESTORE.S.x ",
+    b"$JS.M.x ",
+    b"$JS.S.x ",
     b"$JS.API.DIRECT.GET.S ",
     b"$JS.API.DIRECT.GET.S.s.a ",
     b"$JS.API.CONSUMER.CREATE.S ",
@@ -35,10 +48,30 @@ const WORDS: &[&[u8]] = &[
     b"$JS.API.CONSUMER.DELETE.S.C ",
     b"$JS.API.CONSUMER.PAUSE.S.C ",
     b"$JS.API.CONSUMER.UNPIN.S.C ",
+    b"$JS.API.CONSUMER.RESET.S.C ",
+    b"$JS.API.CONSUMER.LEADER.STEPDOWN.S.C ",
     b"$JS.ACK.S.C.1.1.1.1.1 +ACK",
     b"$JS.ACK.S.C.1.1.1.1.1 -NAK {\"delay\":1000000}",
     b"$JS.ACK.S.C.1.1.1.1.1 +NXT {\"batch\":5}",
     b"$JS.FC.S.C.x ",
+    b"$JS.ACK.S.C.2.1.2.1.1 +TERM why",
+    b"$JS.ACK.S.C.1.2.1.1.1 +WPI",
+    b"$JS.ACK._.szMpdrwD.S.C.1.1.1.1.1 -NAK 3s",
+    b"s.a @Nats-Msg-Id: x@@hello",
+    b"s.a @Nats-Rollup: sub@@hello",
+    b"s.a @Nats-TTL: 1s@@hello",
+    b"s.a @Nats-Incr: +1@@",
+    b"@Nats-Expected-Last-Sequence: 1@@",
+    b"@Nats-Expected-Last-Subject-Sequence: 0@@",
+    b"@Nats-Expected-Last-Subject-Sequence-Subject: s.*@@",
+    b"@Nats-Expected-Last-Msg-Id: x@@",
+    b"@Nats-Expected-Stream: S@@",
+    b"@Nats-Required-Api-Level: 9@@",
+    b"@Nats-Stream-Identity: abcdefgh@@",
+    b"@Nats-Batch-Id: b@Nats-Batch-Sequence: 1@@",
+    b"@Nats-Batch-Id: b@Nats-Batch-Sequence: 2@Nats-Batch-Commit: 1@@",
+    b"@Nats-Schedule: @every 1s@Nats-Schedule-Target: s.b@@",
+    b"@Nats-Stream-Source: S 1 > > s.a@@",
     b"s.a hello",
     b"s.b hello",
     b"{\"name\":\"S\",",
@@ -54,6 +87,20 @@ const WORDS: &[&[u8]] = &[
     b"\"duplicate_window\":",
     b"\"allow_direct\":true,",
     b"\"sealed\":true,",
+    b"\"allow_msg_ttl\":true,",
+    b"\"subject_delete_marker_ttl\":1000000000,",
+    b"\"allow_rollup_hdrs\":true,",
+    b"\"allow_msg_counter\":true,",
+    b"\"allow_atomic\":true,",
+    b"\"allow_batched\":true,",
+    b"\"allow_msg_schedules\":true,",
+    b"\"discard_new_per_subject\":true,",
+    b"\"consumer_limits\":{\"max_ack_pending\":1,\"inactive_threshold\":1},",
+    b"\"persist_mode\":\"async\",",
+    b"\"placement\":{\"tags\":[\"x\"]},",
+    b"\"no_ack\":true,",
+    b"\"pedantic\":true,",
+    b"\"compression\":\"s2\",",
     b"\"deny_purge\":true,",
     b"\"num_replicas\":1,",
     b"\"metadata\":{\"a\":\"b\"},",
@@ -82,6 +129,17 @@ const WORDS: &[&[u8]] = &[
     b"\"inactive_threshold\":",
     b"\"rate_limit_bps\":",
     b"\"headers_only\":true,",
+    b"\"priority_policy\":\"pinned_client\",\"priority_groups\":[\"g\"],",
+    b"\"priority_policy\":\"overflow\",\"priority_groups\":[\"g\"],",
+    b"\"priority_timeout\":",
+    b"\"group\":\"g\",\"id\":\"x\",",
+    b"\"min_pending\":1,",
+    b"\"replay_policy\":\"original\",",
+    b"\"ack_policy\":\"flow_control\",",
+    b"\"direct\":true,\"sourcing\":true,",
+    b"\"sample_freq\":\"100%\",",
+    b"\"deliver_policy\":\"last_per_subject\",",
+    b"\"action\":\"create\",",
     b"\"batch\":",
     b"\"expires\":",
     b"\"no_wait\":true",
@@ -104,6 +162,19 @@ const WORDS: &[&[u8]] = &[
     b"\"\\u0000\"",
     b"\"\\ud800\"",
 ];
+
+/// The header block that a body begins with, and the rest.
+fn headers_of(body: &[u8]) -> (Vec<u8>, &[u8]) {
+    let Some(rest) = body.strip_prefix(b"@") else { return (Vec::new(), body) };
+    let Some(end) = memchr::memmem::find(rest, b"@@") else { return (Vec::new(), body) };
+    let mut block = b"NATS/1.0\r\n".to_vec();
+    for field in rest[..end].split(|byte| *byte == b'@') {
+        block.extend_from_slice(field);
+        block.extend_from_slice(b"\r\n");
+    }
+    block.extend_from_slice(b"\r\n");
+    (block, &rest[end + 2..])
+}
 
 #[test]
 fn any_request_to_jetstream() {
@@ -128,10 +199,18 @@ fn any_request_to_jetstream() {
                 continue;
             }
             let body = &body[..body.len().min(8000)];
+            let (headers, body) = headers_of(body);
             let reply = if subject.starts_with(b"$JS.ACK") { "" } else { "_INBOX.api.r " };
-            let mut bytes = b"PUB ".to_vec();
+            let verb = if headers.is_empty() { "PUB " } else { "HPUB " };
+            let mut bytes = verb.as_bytes().to_vec();
             bytes.extend_from_slice(&subject);
-            bytes.extend_from_slice(format!(" {reply}{}\r\n", body.len()).as_bytes());
+            let total = headers.len() + body.len();
+            let sizes = match headers.len() {
+                0 => format!(" {reply}{total}\r\n"),
+                own => format!(" {reply}{own} {total}\r\n"),
+            };
+            bytes.extend_from_slice(sizes.as_bytes());
+            bytes.extend_from_slice(&headers);
             bytes.extend_from_slice(body);
             bytes.extend_from_slice(b"\r\n");
             world.say(client, &bytes);

@@ -24,6 +24,7 @@ mod world;
 mod api;
 mod client;
 mod config;
+mod creds;
 mod headers;
 mod http;
 mod leaf;
