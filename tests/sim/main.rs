@@ -6,6 +6,8 @@
 //! sizes of reads and writes, slow and failing syncs, power cuts that lose or tear what was
 //! not synced, jumps of the wall clock.
 //!
+//! `works` asks the same of work in a queue, `model` of everything JetStream does.
+//!
 //! A seed that fails is printed with the promise it broke. `SEDGE_SEED=123 cargo test --test
 //! sim -- --nocapture` replays it with everything that happened. `SEDGE_SEEDS=100000` runs
 //! more of them.
@@ -20,6 +22,7 @@ mod model;
 mod plan;
 mod sensor;
 mod trace;
+mod works;
 mod world;
 
 use std::sync::Mutex;

@@ -432,7 +432,7 @@ fn run(seed: u64, early: bool, shown: bool) -> Outcome {
             break;
         }
         if event > EVENTS_MAX || works.now > end + CALM {
-            broken = works.undone();
+            broken = Some(works.undone());
             break;
         }
         works.step(end);
@@ -446,7 +446,7 @@ impl Works {
         self.client.broken.clone().or_else(|| self.ledger.broken().map(str::to_owned))
     }
 
-    fn undone(&self) -> Option<String> {
+    fn undone(&self) -> String {
         let open = |work: &Work| !work.acked || !work.done;
         let left: BTreeSet<u32> = self
             .client
@@ -456,7 +456,7 @@ impl Works {
             .map(|(number, _)| *number)
             .collect();
         let first = left.first().map(|number| (*number, self.client.works[number]));
-        Some(format!("{} of {} works never come: {first:?}", left.len(), self.client.works.len()))
+        format!("{} of {} works never come: {first:?}", left.len(), self.client.works.len())
     }
 
     fn step(&mut self, end: Instant) {
