@@ -73,6 +73,10 @@ impl Broker {
 
     /// Bytes that are no operation.
     pub(super) fn client_parse_error(&mut self, index: u32, bytes: &[u8], error: ParseError) {
+        // What cannot become a CONNECT is first of all from somebody who has to sign in.
+        if !matches!(bytes.first(), Some(b'C' | b'c')) && self.turn_away_unknown(index) {
+            return;
+        }
         let core = &mut self.core;
         match error {
             ParseError::UnknownOperation => {
@@ -115,11 +119,23 @@ impl Broker {
         };
         let again = client.flags.connected;
         client.connect_by = None;
-        if client.connect.merge(json).is_err() {
+        let merged = client.connect.merge(json);
+        let now = self.core.now.instant;
+        if let Some(conn) = self.core.conn_mut(index)
+            && conn.rtt.is_zero()
+        {
+            // As nats-server: until a PONG, how long CONNECT took.
+            conn.rtt = now.since(conn.opened_at).max(Duration::from_nanos(1));
+        }
+        if merged.is_err() {
             self.core.complain(index, "CONNECT is no JSON object, or a member has the wrong type");
             self.core.close(index, CloseReason::ProtocolViolation, true);
             return;
         }
+        let Some(client) = self.core.conns.get_mut(index as usize).and_then(Conn::client_mut)
+        else {
+            return;
+        };
         if self.sign_in.operators.is_none() {
             client.connect.jwt = Secret::default();
         }
@@ -132,12 +148,7 @@ impl Broker {
         flags.headers = connect.headers && self.core.options.headers;
         flags.no_responders = connect.no_responders;
         let headers = flags.headers;
-        let now = self.core.now.instant;
         if let Some(conn) = self.core.conn_mut(index) {
-            if conn.rtt.is_zero() {
-                // As nats-server: until a PONG, how long CONNECT took.
-                conn.rtt = now.since(conn.opened_at).max(Duration::from_nanos(1));
-            }
             conn.bounds.headers = headers;
         }
         if again {

@@ -166,6 +166,13 @@ impl Core {
         }
     }
 
+    /// A connection left for another account.
+    pub(super) fn note_left(&mut self, account: AccountId) {
+        if self.events.is_heard() {
+            self.note_conns(account);
+        }
+    }
+
     /// A connection is gone, and in no account any more. `was` is what it was, if that is to
     /// be told.
     pub(super) fn note_disconnect(&mut self, account: AccountId, was: Option<Box<Remembered>>) {

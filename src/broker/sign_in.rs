@@ -199,6 +199,18 @@ impl Broker {
         }
     }
 
+    /// Turns a client away that is nobody yet and may be nobody without CONNECT. Says
+    /// whether it was one.
+    pub(super) fn turn_away_unknown(&mut self, index: u32) -> bool {
+        let Some(client) = self.core.conn(index).and_then(Conn::client) else { return false };
+        let known = client.identity.is_some()
+            || self.sign_in.directory.without_connect(client.connection_type()).is_some();
+        if !known {
+            self.turn_away(index, &Refusal::Unknown, false);
+        }
+        !known
+    }
+
     /// Decides about a client whose CONNECT was just read.
     pub(super) fn decide(&mut self, index: u32) -> SignedIn {
         let Some(conn) = self.core.conns.get_mut(index as usize) else { return SignedIn::No };
@@ -249,6 +261,7 @@ impl Broker {
         client.identity = Some(identity.clone());
         client.flags.signed_in = true;
         client.access = identity.policy.clone().map(|policy| Box::new(Access::new(policy, hasher)));
+        let before = self.core.conn(index).map_or(AccountId::NONE, |conn| conn.account);
         if let Err(error) = self.core.bind_account(index, account) {
             self.core.complain(index, error.wire_text());
             self.core.fail(index, error.wire_text(), error.reason());
@@ -256,6 +269,9 @@ impl Broker {
         }
         if !self.bind_token(index, identity) {
             return false;
+        }
+        if before != account {
+            self.core.note_left(before);
         }
         self.core.note_connect(index);
         true
