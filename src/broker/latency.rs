@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::connect::json_text;
 use super::core::{Core, Msg, Origin};
+use super::imports::view::TrackingView;
 use super::request_info::{Party, members};
 use crate::auth::account::{self, Sampling};
 use crate::id::{AccountId, Rng};
@@ -138,6 +139,12 @@ fn asked_for(block: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Tracking {
+    /// What monitoring shows of it.
+    pub(super) fn view(&self) -> TrackingView<'_> {
+        let rule = &self.rule;
+        TrackingView { subject: &rule.subject, sampling: rule.sampling, header: &self.header }
+    }
+
     pub(super) fn new(rule: Rc<Latency>, now: Now, requestor: Party, header: Vec<u8>) -> Self {
         Self { rule, started: now, requestor, header }
     }

@@ -18,6 +18,7 @@ use super::Broker;
 use super::account::{AccountState, AccountStats};
 use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::core::Core;
+pub use super::imports::view::{ResponseView, TrackingView, export_of};
 use super::options::Options;
 use crate::auth::account::GLOBAL;
 pub use crate::auth::certificate::Certificate;

@@ -28,8 +28,6 @@ pub(crate) enum Kind {
     Integer,
     Duration,
     Text,
-    /// A block of booleans.
-    BooleanBlock,
     /// Anything.
     Any,
 }
@@ -74,7 +72,7 @@ pub(crate) const TOP: Block = Block {
         Key(&["server_name"], Read),
         Key(&["server_tags"], Read),
         Key(&["server_metadata"], Read),
-        Key(&["feature_flags"], NoEffect(Kind::BooleanBlock)),
+        Key(&["feature_flags"], Read),
         Key(&["no_header_support"], Read),
         Key(&["proxy_protocol"], Read),
         Key(&["default_sentinel"], Read),

@@ -76,6 +76,8 @@ pub struct Config {
 
     /// A PROXY header stands in front of each connection. Default false.
     pub proxy_protocol: bool,
+    /// `feature_flags`, which are only shown.
+    pub feature_flags: Vec<(String, bool)>,
     /// Public keys of proxies that may vouch for users.
     pub trusted_proxies: Vec<String>,
     /// Shown in monitoring; lower case.
@@ -209,6 +211,7 @@ impl Default for Config {
             client_advertise: None,
             no_header_support: false,
             proxy_protocol: false,
+            feature_flags: Vec::new(),
             trusted_proxies: Vec::new(),
             server_tags: Vec::new(),
             server_metadata: Vec::new(),

@@ -179,6 +179,7 @@ impl Reader<'_> {
                 }
                 "server_tags" => config.server_tags = self.tags(key, node),
                 "server_metadata" => config.server_metadata = self.pairs(key, node),
+                "feature_flags" => config.feature_flags = self.switches(key, node),
                 "proxy_protocol" => self.flag(key, node, &mut config.proxy_protocol),
                 "proxies" => config.trusted_proxies = self.proxies(node),
                 "tls" => config.tls = self.tls(node),
@@ -382,6 +383,18 @@ impl Reader<'_> {
             }
         }
         pairs
+    }
+
+    /// A block of switches under free keys, in the order written.
+    fn switches(&mut self, key: &str, node: &Node) -> Vec<(String, bool)> {
+        let Some(map) = self.map(key, node) else { return Vec::new() };
+        let mut switches = Vec::new();
+        for (name, entry) in in_order(map) {
+            let mut value = false;
+            self.flag(key, &entry.node, &mut value);
+            switches.push((name.to_owned(), value));
+        }
+        switches
     }
 
     /// Public keys of proxies.

@@ -79,11 +79,6 @@ impl Reader<'_> {
             Kind::Text => {
                 self.text(key, node);
             }
-            Kind::BooleanBlock => {
-                for entry in self.map(key, node).into_iter().flat_map(Map::values) {
-                    self.flag(key, &entry.node, &mut false);
-                }
-            }
             Kind::Any => {}
         }
     }

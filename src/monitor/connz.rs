@@ -190,7 +190,9 @@ fn connection(json: &mut Json, scene: Scene<'_>, view: &ConnView<'_>, auth: bool
     if let Some(tls) = &view.tls {
         json.text("tls_version", tls.version);
         json.text("tls_cipher_suite", tls.cipher);
-        certificates(json, view.certificates);
+        if auth {
+            certificates(json, view.certificates);
+        }
         json.flag_some("tls_first", tls.first);
     }
     // Who could not sign in belongs to nobody.
@@ -212,7 +214,7 @@ fn connection(json: &mut Json, scene: Scene<'_>, view: &ConnView<'_>, auth: bool
         });
         for sub in list {
             match subs {
-                Subs::Details => detail(json, &sub),
+                Subs::Details => detail(json, &sub, false),
                 Subs::No | Subs::Subjects => json.item(&String::from_utf8_lossy(sub.subject)),
             }
             if json.len() > PAGE_BYTES_MAX {
@@ -243,16 +245,25 @@ fn certificates(json: &mut Json, shown: &[Certificate]) {
     json.close_list();
 }
 
-/// One subscription.
-pub(super) fn detail(json: &mut Json, sub: &SubView<'_>) {
+/// One subscription, with its account where those of several are listed.
+pub(super) fn detail(json: &mut Json, sub: &SubView<'_>, with_account: bool) {
     json.open();
-    json.text_some("account", sub.account);
-    json.text_some("account_tag", sub.account);
+    if with_account {
+        json.text_some("account", sub.account);
+        json.text_some("account_tag", sub.account);
+    }
     json.subject("subject", sub.subject);
     if !sub.queue.is_empty() {
         json.subject("qgroup", sub.queue);
     }
-    json.subject("sid", sub.sid);
+    if sub.sid.is_empty() && sub.cid != 0 {
+        // Links name their subscriptions by what these are.
+        let queue = [&b" "[..], sub.queue].concat();
+        let queue = if sub.queue.is_empty() { &[][..] } else { &queue };
+        json.subject("sid", &[sub.subject, queue].concat());
+    } else {
+        json.subject("sid", sub.sid);
+    }
     json.number("msgs", sub.msgs);
     json.number_some("max", sub.max);
     json.number("cid", sub.cid);

@@ -98,6 +98,17 @@ impl Json {
         self.out.push(b']');
     }
 
+    /// Texts, unless there are none.
+    pub fn list_some(&mut self, key: &str, values: &[String]) {
+        if !values.is_empty() {
+            self.list_at(key);
+            for value in values {
+                self.item(value);
+            }
+            self.close_list();
+        }
+    }
+
     /// A text.
     pub fn text(&mut self, key: &str, value: &str) {
         self.key(key);

@@ -13,10 +13,12 @@ struct Wanted {
     hidden: bool,
     config: bool,
     raft: bool,
+    /// The cluster that nats-server invents for its links.
+    is_linked: bool,
 }
 
 impl Wanted {
-    fn of(query: &Query) -> Result<Self, Refusal> {
+    fn of(query: &Query, monitor: &Monitor) -> Result<Self, Refusal> {
         let consumers = query.flag("consumers")?;
         let hidden = query.flag("direct-consumers")?;
         Ok(Self {
@@ -25,6 +27,7 @@ impl Wanted {
             hidden,
             config: query.flag("config")?,
             raft: query.flag("raft")?,
+            is_linked: monitor.is_linked(),
         })
     }
 }
@@ -32,6 +35,7 @@ impl Wanted {
 impl Monitor {
     /// JetStream of one account, for a service.
     pub(super) fn account_jsz(
+        &self,
         scene: Scene<'_>,
         name: &str,
         query: &Query,
@@ -48,7 +52,7 @@ impl Monitor {
         };
         let mut json = Json::new();
         json.open();
-        account(&mut json, scene, js, &Wanted::of(query)?)?;
+        account(&mut json, scene, js, &Wanted::of(query, self)?)?;
         json.close();
         Ok(json.into_bytes())
     }
@@ -60,7 +64,7 @@ impl Monitor {
         query: &Query,
     ) -> Result<(), Refusal> {
         let accounts = query.flag("accounts")?;
-        let wanted = Wanted::of(query)?;
+        let wanted = Wanted::of(query, self)?;
         query.flag("leader-only")?;
         query.flag("stream-leader-only")?;
         let (offset, limit) = query.page()?;
@@ -175,6 +179,9 @@ fn stream(json: &mut Json, scene: Scene<'_>, js: &JetStream, one: &Stream, wante
     json.text("name", &one.name);
     json.time("created", one.created);
     json.open_at("cluster");
+    if wanted.is_linked {
+        json.text("name", &scene.broker.options().server_name);
+    }
     json.text("leader", &scene.broker.options().server_name);
     json.close();
     if wanted.config {

@@ -10,6 +10,7 @@
 //! | `query` | parameters, and the texts about wrong ones |
 //! | `json` | the writer |
 //! | `varz`, `connz`, `subsz`, `accounts`, `jsz`, `leafz`, `healthz` | one page each |
+//! | `declared` | mappings, exports and imports of an account |
 //! | `metrics` | Prometheus |
 //! | `system` | the answers of `$SYS` services |
 //! | `events` | what the `$SYS` events say |
@@ -24,6 +25,7 @@
 
 mod accounts;
 mod connz;
+mod declared;
 mod events;
 mod healthz;
 pub mod http;
@@ -68,12 +70,20 @@ pub struct Settings {
     pub tls_verify: bool,
     /// How long a TLS handshake may take.
     pub tls_timeout: Duration,
+    /// When the certificate of the client port ends.
+    pub tls_not_after: Option<Timestamp>,
+    /// `write_timeout`; empty: the default.
+    pub write_timeout: &'static str,
+    /// `feature_flags` that were set.
+    pub feature_flags: Vec<(String, bool)>,
+    /// Public keys of proxies that are trusted.
+    pub trusted_proxies: Vec<String>,
     /// What is listened on for monitoring.
     pub http_host: String,
-    /// See [`Settings::http_host`]; 0: not.
-    pub http_port: u16,
+    /// See [`Settings::http_host`]; 0: not; -1: one of the system's choice.
+    pub http_port: i64,
     /// With TLS; 0: not.
-    pub https_port: u16,
+    pub https_port: i64,
     /// What every path begins with; no slash at its end.
     pub http_base_path: String,
     /// `sha256:` of what the file says; empty without a file.
@@ -124,6 +134,12 @@ pub struct WebShown {
     pub auth_timeout: Duration,
     /// Without TLS.
     pub no_tls: bool,
+    /// Certificates name the users.
+    pub tls_map: bool,
+    /// The only certificates that are let in, in hexadecimal digits.
+    pub tls_pinned_certs: Vec<String>,
+    /// When its certificate ends.
+    pub tls_not_after: Option<Timestamp>,
     /// Only pages of this host.
     pub same_origin: bool,
     /// Only pages of these.
@@ -325,7 +341,7 @@ impl Monitor {
             Page::Varz => self.varz(&mut json, scene),
             Page::Connz => connz::write(&mut json, scene, query)?,
             Page::Routez => {
-                query.flag("subs")?;
+                connz::subs(query)?;
                 json.open();
                 json.text("server_id", &scene.broker.options().server_id);
                 json.text("server_name", &scene.broker.options().server_name);
@@ -346,7 +362,7 @@ impl Monitor {
             }
             Page::Leafz => leafz::write(&mut json, scene, query)?,
             Page::Subsz => subsz::write(&mut json, scene, query)?,
-            Page::Accountz => accounts::accountz(&mut json, scene, query)?,
+            Page::Accountz => self.accountz(&mut json, scene, query)?,
             Page::Accstatz => accounts::accstatz(&mut json, scene, query)?,
             Page::Jsz => self.jsz(&mut json, scene, query)?,
             Page::Healthz => drop(healthz::write(&mut json, scene, query, true)?),
@@ -377,6 +393,11 @@ impl Monitor {
         Ok(json.into_bytes())
     }
 
+    /// Has it remotes? nats-server then says that it is in a cluster of its own name.
+    fn is_linked(&self) -> bool {
+        !self.settings.remotes.is_empty()
+    }
+
     fn index(&self) -> String {
         let mut links = String::new();
         for (path, page) in PATHS {
@@ -400,6 +421,22 @@ impl Monitor {
             .zip(self.requests)
             .filter(|(_, count)| *count > 0)
             .map(|((path, _), count)| (*path, count))
+    }
+
+    /// The same of the pages that nats-server counts, by their paths.
+    fn counts_shown(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        let mut shown = std::collections::BTreeMap::new();
+        for ((path, page), count) in PATHS.iter().zip(self.requests) {
+            let path = if matches!(page, Page::Subsz) { "/subsz" } else { *path };
+            let counted = !matches!(
+                page,
+                Page::Ipqueuesz | Page::Raftz | Page::Stacksz | Page::Vars | Page::Metrics
+            );
+            if counted && count > 0 {
+                *shown.entry(path).or_insert(0) += count;
+            }
+        }
+        shown
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn write(json: &mut Json, scene: Scene<'_>, query: &Query) -> Result<
     let mut total = 0;
     for sub in wanted {
         if total >= offset && total - offset < limit {
-            detail(&mut shown, &sub);
+            detail(&mut shown, &sub, true);
             if shown.len() > PAGE_BYTES_MAX {
                 return Err(Refusal::too_large());
             }

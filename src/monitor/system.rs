@@ -188,7 +188,7 @@ impl Monitor {
                 let count = listeners(scene, account, text("subject").as_bytes(), &queue);
                 Answer { payload: Some(count.to_string().into_bytes()), action: Action::Nothing }
             }
-            ["ACCOUNT", account, "JSZ"] => match Self::account_jsz(scene, account, &query) {
+            ["ACCOUNT", account, "JSZ"] => match self.account_jsz(scene, account, &query) {
                 Ok(data) => self.with_data(scene, &data),
                 Err(Refusal { text, .. }) => self.refused(scene, &text),
             },
@@ -199,7 +199,7 @@ impl Monitor {
                 };
                 let mut json = self.begin_envelope(scene);
                 json.open_at("data");
-                accounts::detail(&mut json, scene, view);
+                self.account(&mut json, scene, view);
                 json.close();
                 json.close();
                 json.into()
@@ -230,7 +230,7 @@ impl Monitor {
         let tags = fields.get("tags").and_then(Value::as_array);
         fits(text("server_name"), &options.server_name)
             && fits(text("host"), &self.settings.host)
-            && fits(text("cluster"), "")
+            && fits(text("cluster"), if self.is_linked() { &options.server_name } else { "" })
             && (domain.is_empty() || options.domain.as_deref() == Some(domain))
             && tags.is_none_or(|tags| {
                 tags.iter()
@@ -264,9 +264,13 @@ impl Monitor {
         json.text("name", &options.server_name);
         json.text("host", &self.settings.host);
         json.text("id", &options.server_id);
+        if self.is_linked() {
+            json.text("cluster", &options.server_name);
+        }
         json.text_some("domain", options.domain.as_deref().unwrap_or(""));
         json.text("ver", PROTOCOL_VERSION);
         self.tags(json);
+        self.feature_flags(json);
         json.flag("jetstream", options.jetstream);
         // JetStream, and that snapshots are binary.
         json.number("flags", if options.jetstream { 3 } else { 0 });

@@ -6,6 +6,14 @@ use crate::broker::view::ByKind;
 use crate::jetstream::JetStream;
 use crate::time::nanos;
 
+/// The flags of nats-server 2.15.1, with what they are there unless set.
+const FEATURE_FLAGS: [(&str, bool); 4] = [
+    ("js_ack_fc_v2", false),
+    ("js_api_reply_v2", false),
+    ("js_raft_delete_range", true),
+    ("js_snapshot_sources", false),
+];
+
 impl Monitor {
     pub(super) fn varz(&mut self, json: &mut Json, scene: Scene<'_>) {
         let options = scene.broker.options();
@@ -28,9 +36,9 @@ impl Monitor {
         json.number("ping_interval", nanos(options.ping_interval));
         json.number("ping_max", options.ping_max.into());
         json.text("http_host", &settings.http_host);
-        json.number("http_port", settings.http_port.into());
+        json.int("http_port", settings.http_port);
         json.text("http_base_path", &settings.http_base_path);
-        json.number("https_port", settings.https_port.into());
+        json.int("https_port", settings.https_port);
         json.float("auth_timeout", options.auth_timeout.as_secs_f64());
         json.count("max_control_line", options.max_control_line);
         json.count("max_payload", options.max_payload);
@@ -64,6 +72,7 @@ impl Monitor {
         json.close();
         json.float("tls_timeout", settings.tls_timeout.as_secs_f64());
         json.number("write_deadline", nanos(options.write_deadline));
+        json.text_some("write_timeout", settings.write_timeout);
         json.time("start", settings.start);
         json.time("now", scene.now.wall);
         json.shown("uptime", Uptime(between(settings.start, scene.now.wall)));
@@ -92,13 +101,14 @@ impl Monitor {
         json.number("stalled_clients", totals.stalls);
         json.count("subscriptions", totals.subscriptions);
         json.open_at("http_req_stats");
-        for (path, count) in self.request_counts() {
-            json.number(&format!("{}{path}", settings.http_base_path), count);
+        for (path, count) in self.counts_shown() {
+            json.number(path, count);
         }
         json.close();
         json.time("config_load_time", settings.config_load_time);
         json.text("config_digest", &settings.config_digest);
         self.tags(json);
+        self.feature_flags(json);
         json.text_some("system_account", scene.broker.system_account());
         by_kind(json, "slow_consumer_stats", totals.slow_consumers);
         by_kind(json, "stale_connection_stats", totals.stale);
@@ -107,19 +117,37 @@ impl Monitor {
             json.number(name, 0);
         }
         json.close();
+        if let Some(at) = settings.tls_not_after {
+            json.time("tls_cert_not_after", at);
+        }
+        if !settings.trusted_proxies.is_empty() {
+            json.open_at("proxies");
+            json.list_at("trusted");
+            for key in &settings.trusted_proxies {
+                json.open();
+                json.text("key", key);
+                json.close();
+            }
+            json.close_list();
+            json.close();
+        }
+        json.close();
+    }
+
+    /// `feature_flags`, as far as nats-server knows them: they switch nothing here.
+    pub(super) fn feature_flags(&self, json: &mut Json) {
+        json.open_at("feature_flags");
+        for (name, default) in FEATURE_FLAGS {
+            let set = self.settings.feature_flags.iter().rfind(|(known, _)| known == name);
+            json.flag(name, set.map_or(default, |(_, value)| *value));
+        }
         json.close();
     }
 
     /// `server_tags` and `server_metadata`.
     pub(super) fn tags(&self, json: &mut Json) {
         let settings = &self.settings;
-        if !settings.tags.is_empty() {
-            json.list_at("tags");
-            for tag in &settings.tags {
-                json.item(tag);
-            }
-            json.close_list();
-        }
+        json.list_some("tags", &settings.tags);
         if !settings.metadata.is_empty() {
             json.open_at("metadata");
             for (key, value) in &settings.metadata {
@@ -149,13 +177,7 @@ impl Monitor {
                     for (name, list) in
                         [("exports", &remote.deny_exports), ("imports", &remote.deny_imports)]
                     {
-                        if !list.is_empty() {
-                            json.list_at(name);
-                            for subject in list {
-                                json.item(subject);
-                            }
-                            json.close_list();
-                        }
+                        json.list_some(name, list);
                     }
                     json.close();
                 }
@@ -195,15 +217,14 @@ fn web_socket(json: &mut Json, web: &WebShown, port: u16) {
         json.float("auth_timeout", web.auth_timeout.as_secs_f64());
     }
     json.flag_some("no_tls", web.no_tls);
+    json.flag_some("tls_map", web.tls_map);
+    json.list_some("tls_pinned_certs", &web.tls_pinned_certs);
     json.flag_some("same_origin", web.same_origin);
-    if !web.allowed_origins.is_empty() {
-        json.list_at("allowed_origins");
-        for origin in &web.allowed_origins {
-            json.item(origin);
-        }
-        json.close_list();
-    }
+    json.list_some("allowed_origins", &web.allowed_origins);
     json.flag_some("compression", web.compression);
+    if let Some(at) = web.tls_not_after {
+        json.time("tls_cert_not_after", at);
+    }
 }
 
 /// Members of the statistics of JetStream.

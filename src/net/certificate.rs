@@ -7,13 +7,14 @@
 
 use std::fmt::Write as _;
 
-use der::asn1::{AnyRef, ObjectIdentifier};
+use der::asn1::{AnyRef, GeneralizedTime, ObjectIdentifier, UtcTime};
 use der::{Decode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use sha2::{Digest, Sha256};
 
 use crate::auth::certificate::{Certificate, Rdn};
+use crate::time::Timestamp;
 
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 
@@ -44,6 +45,26 @@ pub(super) fn is_for(certificate: Option<&CertificateDer<'_>>, name: &ServerName
     certificate
         .and_then(|der| ParsedCertificate::try_from(der).ok())
         .is_some_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
+}
+
+/// When a certificate ends; `None`: it cannot be read.
+pub(super) fn not_after(der: &[u8]) -> Option<Timestamp> {
+    let whole = AnyRef::from_der(der).ok()?;
+    let tbs: AnyRef<'_> = SliceReader::new(whole.value()).ok()?.decode().ok()?;
+    let mut fields = SliceReader::new(tbs.value()).ok()?;
+    let skipped = if is_context(fields.peek_tag().ok()?, 0) { 4 } else { 3 };
+    for _ in 0..skipped {
+        fields.decode::<AnyRef<'_>>().ok()?;
+    }
+    let validity: AnyRef<'_> = fields.decode().ok()?;
+    let mut times = SliceReader::new(validity.value()).ok()?;
+    times.decode::<AnyRef<'_>>().ok()?;
+    let at = if times.peek_tag().ok()? == Tag::UtcTime {
+        times.decode::<UtcTime>().ok()?.to_unix_duration()
+    } else {
+        times.decode::<GeneralizedTime>().ok()?.to_unix_duration()
+    };
+    i64::try_from(at.as_nanos()).ok().map(Timestamp)
 }
 
 fn walk(der: &[u8], out: &mut Certificate) -> der::Result<()> {
@@ -173,6 +194,7 @@ mod tests {
     fn names_and_fingerprints_are_read() {
         let der = data_encoding::BASE64.decode(CLIENT.as_bytes()).unwrap();
         let certificate = parse(&der);
+        assert_eq!(not_after(&der).unwrap().to_string(), "2026-11-26T13:39:43Z");
         assert_eq!(certificate.emails, ["client@acme.com"]);
         assert_eq!(certificate.dns_names, ["client.acme", "c2.acme"]);
         assert_eq!(certificate.uris, ["spiffe://acme/client"]);
@@ -192,9 +214,11 @@ mod tests {
         let der = data_encoding::BASE64.decode(CLIENT.as_bytes()).unwrap();
         for at in 0..der.len() {
             assert_eq!(parse(&der[..at]).sha256.len(), 64);
+            not_after(&der[..at]);
             let mut broken = der.clone();
             broken[at] ^= 0xff;
             assert_eq!(parse(&broken).sha256.len(), 64);
+            not_after(&broken);
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::auth::certificate::Certificate;
 use crate::broker::arrival::TlsFacts;
 use crate::config::{CipherSuite as TlsSuite, Curve, TlsServerConfig};
 use crate::sorted;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, Timestamp};
 
 /// Makes TLS sessions of one listener.
 #[derive(Clone, Debug)]
@@ -240,6 +240,12 @@ pub(super) fn cipher_name(suite: CipherSuite) -> &'static str {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
         other => other.as_str().unwrap_or("unknown"),
     }
+}
+
+/// When the first certificate of a listener ends; `None`: it cannot be read.
+pub fn not_after(options: &TlsServerConfig) -> Option<Timestamp> {
+    let chain = certificates(&options.certificates.first()?.cert_file).ok()?;
+    certificate::not_after(chain.first()?)
 }
 
 /// A certificate with its key.

@@ -4,8 +4,10 @@
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
-use crate::config::{Authorization, Config, Loaded, SyncInterval, WebSocketConfig};
+use super::start::announced;
+use crate::config::{Authorization, Config, Loaded, SyncInterval, WebSocketConfig, WriteTimeout};
 use crate::monitor::{RemoteShown, Settings, SyncShown, WebShown};
+use crate::net::{certificate, tls_server};
 use crate::time::{Duration, Timestamp};
 
 /// What the pages show, for a server that listens on `port` and read its configuration at
@@ -13,17 +15,26 @@ use crate::time::{Duration, Timestamp};
 pub fn settings(loaded: &Loaded, port: u16, loaded_at: Timestamp, start: Timestamp) -> Settings {
     let config = &loaded.config;
     let remotes = config.leafnodes.remotes.iter().filter(|remote| !remote.disabled);
+    let (host, port) = announced(config, port);
     Settings {
-        host: config.host.clone(),
+        host,
         port,
         auth_required: config.authorization != Authorization::None || !config.users.is_empty(),
         tls_required: config.tls.is_some() && !config.allow_non_tls,
         tls_verify: config.tls.as_ref().is_some_and(|tls| tls.verify || tls.verify_and_map),
         tls_timeout: config.tls.as_ref().map_or(Duration::from_secs(2), |tls| tls.timeout),
+        tls_not_after: config.tls.as_ref().and_then(tls_server::not_after),
+        write_timeout: match config.write_timeout {
+            WriteTimeout::Default => "",
+            WriteTimeout::Retry => "retry",
+            WriteTimeout::Close => "close",
+        },
+        feature_flags: config.feature_flags.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         web: config.websocket.as_ref().map(web),
         http_host: http_host(config).to_owned(),
-        http_port: 0,
-        https_port: 0,
+        http_port: config.monitor.http_port.unwrap_or(0).into(),
+        https_port: config.monitor.https_port.unwrap_or(0).into(),
         http_base_path: base_path(&config.monitor.base_path),
         config_digest: loaded.digest.clone(),
         config_load_time: loaded_at,
@@ -47,6 +58,7 @@ pub fn settings(loaded: &Loaded, port: u16, loaded_at: Timestamp, start: Timesta
 }
 
 fn web(config: &WebSocketConfig) -> WebShown {
+    let tls = config.tls.as_ref().filter(|_| !config.no_tls);
     WebShown {
         host: config.host.clone(),
         advertise: config.advertise.clone().unwrap_or_default(),
@@ -54,6 +66,13 @@ fn web(config: &WebSocketConfig) -> WebShown {
         handshake_timeout: config.handshake_timeout.unwrap_or_default(),
         auth_timeout: config.auth_timeout.unwrap_or_default(),
         no_tls: config.no_tls,
+        tls_map: tls.is_some_and(|tls| tls.verify_and_map),
+        tls_pinned_certs: tls
+            .iter()
+            .flat_map(|tls| &tls.pinned_certs)
+            .map(|pin| certificate::hexadecimal(pin))
+            .collect(),
+        tls_not_after: tls.and_then(tls_server::not_after),
         same_origin: config.same_origin,
         allowed_origins: config.allowed_origins.clone(),
         compression: config.compression,

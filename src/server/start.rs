@@ -200,14 +200,9 @@ fn run(start: &Start, config: &Config, clock: Clock, mut log: Log) -> Result<(),
     server.set_reloader(Reloader::new(start, server_id, name, ports.clone()), manager);
     server.set_claims_directory(trust::directory(config));
     server.set_lame_duck(config.lame_duck_grace_period, config.lame_duck_duration);
-    let mut settings = monitoring::settings(&start.loaded, port, now, now);
+    let settings = monitoring::settings(&start.loaded, port, now, now);
     server.set_entrance(client);
     server.set_web_entrance(web_entrance.unwrap_or_default());
-    match &pages {
-        Some(pages) if pages.https => settings.https_port = pages.port,
-        Some(pages) => settings.http_port = pages.port,
-        None => {}
-    }
     server.set_monitor(settings);
     let pages = pages.map_or(Ok(()), |pages| server.serve_pages(pages.listener, pages_tls));
     for remote in remotes {
@@ -287,22 +282,22 @@ fn server_id(rng: &mut Rng) -> String {
     seed.public_key().map_or_else(|_| String::new(), |key| key.to_string())
 }
 
+/// Where clients are told to come, for a server that listens on `port`.
+pub(super) fn announced(config: &Config, port: u16) -> (String, u16) {
+    let Some(text) = config.client_advertise.as_deref() else { return (config.host.clone(), port) };
+    match text.rsplit_once(':').map(|(host, digits)| (host, digits.parse())) {
+        Some((host, Ok(advertised))) => (host.to_owned(), advertised),
+        Some((_, Err(_))) | None => (text.to_owned(), port),
+    }
+}
+
 pub(super) fn options(
     config: &Config,
     server_id: String,
     server_name: String,
     port: u16,
 ) -> Options {
-    let (host, port) = match config.client_advertise.as_deref() {
-        None => (config.host.clone(), port),
-        Some(text) => match text.rsplit_once(':') {
-            Some((host, digits)) => match digits.parse() {
-                Ok(advertised) => (host.to_owned(), advertised),
-                Err(_) => (text.to_owned(), port),
-            },
-            None => (text.to_owned(), port),
-        },
-    };
+    let (host, port) = announced(config, port);
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     Options {
         server_id,

@@ -1,33 +1,36 @@
 //! What may differ between the pages of Sedge and those of nats-server, and why.
 
-/// A page (empty: any), a part of the path of members on it, and why they may differ.
+/// A page (empty: any), the path of a member on it, and why it, and all that is in it, may
+/// differ. Where a page is the answer of a service, its path is the same.
 pub(crate) const DIFFERENCES: &[(&str, &str, &str)] = &[
-    ("", ".server.feature_flags", "they switch parts of nats-server"),
-    ("", ".server.cluster", "Sedge is in no cluster; nats-server invents one for its links"),
-    ("VARZ", ".feature_flags", "they switch parts of nats-server"),
+    ("CONNZ", ".connections[].in_msgs", "nats-server may count a request after its answer"),
     ("VARZ", ".git_commit", "Sedge's version is in go"),
-    ("VARZ", ".tls_cert_not_after", "certificates are not read for their dates"),
-    ("VARZ", ".http_req_stats", "only pages that were asked for, also Sedge's own"),
-    ("", ".limits.default_max_consumers", "there is no such default"),
-    ("", ".limits: {}", "nothing is left without default_max_consumers"),
-    ("", ".config.sync_always", "shown because it is the default here"),
-    ("", ".cluster.name", "Sedge is in no cluster; nats-server invents one for its links"),
-    ("", ".subscriptions_list_detail[].account", "named also while a connection is open"),
-    ("SUBSZ", ".total", "Sedge has other subscriptions of its own"),
-    ("SUBSZ", ".subscriptions_list", "Sedge has other subscriptions of its own"),
-    ("", ".mappings", "mappings of an account are not shown"),
-    ("", ".exports", "exports of an account are not shown"),
-    ("", ".imports", "imports of an account are not shown"),
-    ("LEAFZ", ".compression", "links are not compressed"),
+    ("VARZ", ".jetstream.limits.default_max_consumers", NO_DEFAULT),
+    ("STATSZ", ".statsz.jetstream.limits.default_max_consumers", NO_DEFAULT),
+    ("PING", ".statsz.jetstream.limits.default_max_consumers", NO_DEFAULT),
+    ("JSZ", ".limits.default_max_consumers", NO_DEFAULT),
+    ("LEAFZ", ".leafs[].compression", "links are not compressed"),
+    ("SUBSZ", ".total", "each has subscriptions of its own"),
+    ("SUBSCRIPTIONSZ", ".total", "each has subscriptions of its own"),
 ];
+
+const NO_DEFAULT: &str = "there is no such default";
 
 /// Is this line of a shape one that may differ?
 pub(crate) fn may_differ(page: &str, line: &str) -> bool {
-    let (page, path) = (page.to_uppercase(), line.split([':', '=']).next().unwrap_or_default());
-    let whole = format!("{line} ");
+    let page = name(page);
+    let path = line.split([':', '=']).next().unwrap_or_default().trim_end();
+    let path = path.strip_prefix(".data").unwrap_or(path);
     DIFFERENCES.iter().any(|(on, member, _)| {
-        page.contains(&on.to_uppercase())
-            && !member.is_empty()
-            && (path.contains(member) || whole.contains(&format!("{member} ")))
+        let rest = path.strip_prefix(member);
+        (on.is_empty() || *on == page)
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     })
+}
+
+/// `/connz?auth=1`, `SERVER.ID.CONNZ {…}` and `A: SERVER.PING.CONNZ` are all `CONNZ`.
+fn name(page: &str) -> String {
+    let page = page.trim_start_matches("A: ");
+    let path = page.split(['?', ' ']).next().unwrap_or_default();
+    path.rsplit(['/', '.']).next().unwrap_or_default().to_uppercase()
 }

@@ -22,6 +22,17 @@ const PAGES: &[&str] = &[
     "/connz?state=any",
     "/connz?state=bad",
     "/connz?sort=subs",
+    "/connz?sort=start",
+    "/connz?sort=pending",
+    "/connz?sort=msgs_to",
+    "/connz?sort=msgs_from",
+    "/connz?sort=bytes_to",
+    "/connz?sort=bytes_from",
+    "/connz?sort=last",
+    "/connz?sort=idle",
+    "/connz?sort=uptime",
+    "/connz?sort=rtt",
+    "/connz?sort=cid",
     "/connz?sort=bad",
     "/connz?sort=stop",
     "/connz?limit=1",
@@ -29,14 +40,24 @@ const PAGES: &[&str] = &[
     "/connz?offset=2",
     "/connz?cid=99999",
     "/connz?acc=A",
+    "/connz?mqtt_client=x",
+    "/connz?subs=maybe",
+    "/connz?state=closed&sort=stop",
+    "/connz?state=closed&sort=reason",
+    "/connz?state=open&sort=reason",
     "/connz?acc=nobody",
     "/connz?user=b&auth=1",
     "/connz?auth=maybe",
     "/subsz",
     "/subsz?subs=1",
-    "/subsz?subs=1&acc=A&limit=2",
+    "/subsz?subs=1&acc=A&test=orders.1&limit=1",
     "/subsz?subs=1&acc=A&test=orders.1",
     "/subsz?test=a..b&subs=1",
+    "/subsz?limit=x",
+    "/subsz?offset=x",
+    "/subsz?subs=maybe",
+    "/subsz?acc=nobody&subs=1",
+    "/subscriptionsz?subs=1&acc=B",
     "/accountz",
     "/accountz?acc=A",
     "/accountz?acc=B",
@@ -44,6 +65,8 @@ const PAGES: &[&str] = &[
     "/accountz?acc=nobody",
     "/accstatz",
     "/accstatz?unused=1",
+    "/accstatz?unused=x",
+    "/accountz?acc=$G",
     "/jsz",
     "/jsz?accounts=1",
     "/jsz?streams=1",
@@ -53,20 +76,34 @@ const PAGES: &[&str] = &[
     "/jsz?acc=A&consumers=1&config=1&direct-consumers=1",
     "/jsz?acc=nobody",
     "/jsz?raft=1",
+    "/jsz?limit=x",
+    "/jsz?accounts=x",
+    "/jsz?leader-only=1",
+    "/jsz?stream-leader-only=1&acc=A&streams=1",
     "/jsz?accounts=1&limit=1&offset=1",
     "/leafz",
     "/leafz?subs=1",
     "/leafz?acc=A",
     "/leafz?acc=B",
+    "/leafz?subs=x",
     "/routez",
     "/routez?subs=1",
+    "/routez?subs=detail",
+    "/routez?subs=x",
     "/gatewayz",
     "/gatewayz?accs=1",
+    "/gatewayz?accs=x",
+    "/gatewayz?gw_name=x&acc_name=y",
     "/healthz",
     "/healthz?js-enabled-only=1",
     "/healthz?js-server-only=1",
     "/healthz?js-enabled=1",
     "/healthz?details=1",
+    "/healthz?js-meta-only=1",
+    "/healthz?js-enabled=x",
+    "/healthz?details=x",
+    "/healthz?account=A&consumer=C",
+    "/healthz?account=B",
     "/healthz?account=A",
     "/healthz?account=nobody",
     "/healthz?account=A&stream=S",
@@ -75,7 +112,9 @@ const PAGES: &[&str] = &[
     "/healthz?account=A&stream=S&consumer=C",
     "/healthz?account=A&stream=S&consumer=nobody&details=1",
     "/raftz",
+    "/raftz?acc=A",
     "/nowhere",
+    "/varz/",
 ];
 
 const SERVICES: &[(&str, &str)] = &[
@@ -175,6 +214,22 @@ fn pages_have_the_members_of_nats_server_in_its_order() {
     let found: String =
         PAGES.iter().map(|page| compare(page, &theirs.page(page), &ours.page(page))).collect();
     assert!(found.is_empty(), "{found}");
+}
+
+#[test]
+fn the_index_leads_to_every_page_that_of_nats_server_leads_to() {
+    let Some((theirs, ours, _hub)) = both() else { return };
+    let links = |state: &State| -> BTreeSet<String> {
+        let body = state.page("/");
+        assert!(body.starts_with("200 "), "{body}");
+        let links = body.split("href=").skip(1).map(|link| {
+            let end = link.find([' ', '>']).unwrap_or(link.len());
+            link[..end].trim_matches('"').trim_start_matches('.').to_owned()
+        });
+        links.filter(|link| link.starts_with('/')).collect()
+    };
+    let (theirs, ours) = (links(&theirs), links(&ours));
+    assert!(theirs.len() > 10 && theirs.is_subset(&ours), "{theirs:?} {ours:?}");
 }
 
 #[test]

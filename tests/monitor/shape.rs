@@ -14,7 +14,7 @@ pub(crate) enum Json {
 }
 
 /// Members whose values must agree.
-const VALUES: [&str; 46] = [
+const VALUES: &[&str] = &[
     "num_connections",
     "total",
     "offset",
@@ -61,7 +61,37 @@ const VALUES: [&str; 46] = [
     "code",
     "in_msgs",
     "system_account",
+    "subject",
+    "to",
+    "local_subject",
+    "weight",
+    "share",
+    "tracking",
+    "invalid",
+    "response_type",
+    "sampling",
+    "results",
+    "approved_accounts",
+    "key",
+    "js_ack_fc_v2",
+    "js_api_reply_v2",
+    "js_raft_delete_range",
+    "js_snapshot_sources",
+    "tls_first",
+    "write_timeout",
+    "sha256",
+    "qgroup",
+    "sid",
+    "max",
+    "tags",
+    "tls_verify",
+    "tls_required",
+    "auth_required",
 ];
+
+/// Lists in no order, and the member that names an element of each.
+const KEYS: [(&str, &str); 3] =
+    [("exports", "subject"), ("imports", "local_subject"), ("account_statz", "acc")];
 
 impl Json {
     /// Reads the whole of `text`.
@@ -110,18 +140,39 @@ impl Json {
         }
     }
 
+    /// Is it a subscription of the server itself? Each server has others.
+    fn is_internal(&self) -> bool {
+        let Some(Self::Text(subject)) = self.get("subject") else { return false };
+        // Those of imports and of a stream are too.
+        let own = ["mine", "two.*", "many", "timed", "asked", "s.*"];
+        subject.starts_with('$') || subject.starts_with("_R_.") || own.contains(&&**subject)
+    }
+
     fn lines(&self, path: &str, lines: &mut Vec<String>) {
         let name = path.rsplit('.').next().unwrap_or_default();
+        let name = name.trim_end_matches("[]");
         let kind = match self {
             Self::Object(members) if !members.is_empty() => {
                 for (key, value) in members {
+                    // The subject of an answer under way is random.
+                    let key = if key.starts_with("_R_.") { "_R_" } else { key };
                     value.lines(&format!("{path}.{key}"), lines);
                 }
                 return;
             }
-            Self::List(elements) if !elements.is_empty() => {
-                for element in elements {
+            Self::List(elements) if name == "subscriptions_list" => {
+                for element in elements.iter().filter(|element| !element.is_internal()) {
                     element.lines(&format!("{path}[]"), lines);
+                }
+                return;
+            }
+            Self::List(elements) if !elements.is_empty() => {
+                let key = KEYS.iter().find(|(list, _)| *list == name).map(|(_, key)| *key);
+                for element in elements {
+                    match key.and_then(|key| element.get(key)) {
+                        Some(Self::Text(key)) => element.lines(&format!("{path}[{key}]"), lines),
+                        _ => element.lines(&format!("{path}[]"), lines),
+                    }
                 }
                 return;
             }
@@ -134,6 +185,10 @@ impl Json {
         };
         let line = match self {
             Self::Bool(value) if VALUES.contains(&name) => format!("{path} = {value}"),
+            // A link's own subject is random.
+            Self::Text(value) if VALUES.contains(&name) && value.starts_with("$LDS.") => {
+                format!("{path} = $LDS")
+            }
             Self::Number(value) | Self::Text(value) if VALUES.contains(&name) => {
                 format!("{path} = {value}")
             }

@@ -110,20 +110,30 @@ impl State {
 }
 
 fn config(hub: SocketAddr, certificates: &Path) -> String {
-    let tls = tls_block(certificates, &format!("ca_file: \"{}/ca.pem\"", certificates.display()));
+    let tls = tls_block(
+        certificates,
+        &format!("ca_file: \"{}/ca.pem\", verify: true", certificates.display()),
+    );
     format!(
         "server_name: gateway\nserver_tags: [edge, north]\nserver_metadata {{ site: one }}\n\
          http: \"127.0.0.1:-1\"\nallow_non_tls: true\n{tls}\n\
          websocket {{ listen: \"127.0.0.1:-1\", no_tls: true }}\n\
-         jetstream {{ store_dir: \"$DIR/js\", max_memory_store: 1MB, max_file_store: 10MB }}\n\
+         jetstream {{ store_dir: \"$DIR/js\", max_memory_store: 1MB, max_file_store: 10MB,\n\
+           sync_interval: always, limits {{ max_ack_pending: 500, duplicate_window: \"90s\", max_request_batch: 200 }} }}\n\
          system_account: SYS\n\
          accounts {{\n\
            SYS {{ users: [ {{ user: s, password: p }} ] }}\n\
            A {{ jetstream: enabled, users: [ {{ user: a, password: p }} ]\n\
-             mappings {{ old: new }}\n\
-             exports: [ {{ service: \"ask.>\", accounts: [B] }}, {{ stream: \"news.>\" }} ] }}\n\
+             mappings {{ old: new, \"w.*\": [ {{ dest: \"m.$1\", weight: 40 }}, {{ dest: \"n.$1\", weight: 20 }},\n\
+               {{ dest: \"d.$1\", weight: 30, cluster: \"k\" }} ] }}\n\
+             exports: [ {{ service: \"ask.>\", accounts: [B] }}, {{ stream: \"news.>\" }},\n\
+               {{ service: many, response_type: stream, threshold: \"3s\" }}, {{ service: parts, response_type: chunked }},\n\
+               {{ service: timed, latency: {{ sampling: 50%, subject: took }} }}, {{ service: asked, latency: {{ sampling: headers, subject: took }} }} ] }}\n\
            B {{ users: [ {{ user: b, password: p, permissions: {{ publish: \">\", subscribe: {{ deny: \"no\" }} }} }} ]\n\
              imports: [ {{ service: {{ account: A, subject: \"ask.one\" }}, to: \"mine\" }},\n\
+               {{ service: {{ account: A, subject: \"ask.two.*\" }}, to: \"two.$1\", share: true }},\n\
+               {{ service: {{ account: A, subject: many }} }}, {{ service: {{ account: A, subject: timed }} }},\n\
+               {{ service: {{ account: A, subject: asked }} }}, {{ stream: {{ account: A, subject: \"news.a.*\" }}, to: \"all.$1\" }},\n\
                {{ stream: {{ account: A, subject: \"news.*\" }}, prefix: \"far\" }} ] }}\n\
          }}\n\
          leafnodes {{ remotes: [ {{ url: \"nats://l:p@{hub}\", account: B, deny_imports: \"x.>\" }} ] }}\n"
@@ -174,6 +184,11 @@ fn by_tls(address: SocketAddr, certificates: &Path) -> Tls {
 }
 
 fn by_web_socket(address: SocketAddr) -> TcpStream {
+    by_web_socket_as(address, "b", "page")
+}
+
+/// A client of the WebSocket listener.
+pub(crate) fn by_web_socket_as(address: SocketAddr, user: &str, name: &str) -> TcpStream {
     let mut socket = plain(address);
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -185,10 +200,11 @@ fn by_web_socket(address: SocketAddr) -> TcpStream {
         socket.read_exact(&mut byte).expect("status 101");
         heard.push(byte[0]);
     }
-    let text =
-        b"CONNECT {\"verbose\":false,\"user\":\"b\",\"pass\":\"p\",\"name\":\"page\"}\r\nPING\r\n";
+    let text = format!(
+        "CONNECT {{\"verbose\":false,\"user\":\"{user}\",\"pass\":\"p\",\"name\":\"{name}\"}}\r\nPING\r\n"
+    );
     let mut frame = vec![0x82, 0x80 | u8::try_from(text.len()).expect("short"), 0, 0, 0, 0];
-    frame.extend(text);
+    frame.extend(text.as_bytes());
     socket.write_all(&frame).expect("it reads");
     while !heard.ends_with(b"PONG\r\n") {
         socket.read_exact(&mut byte).expect("PONG");

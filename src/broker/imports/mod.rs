@@ -19,6 +19,8 @@
 //!
 //! Source: NATS docs, "Multi Tenancy using Accounts"; wire texts as nats-server 2.15.1.
 
+pub(super) mod view;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
@@ -30,7 +32,7 @@ use super::account::AccountState;
 use super::conn::{Receiver, Sub};
 use super::core::{Core, Deferred, Msg, Origin};
 use super::interest::SubId;
-use super::latency::{Latency, Outcome, Tracking};
+use super::latency::{self, Latency, Outcome, Tracking};
 use super::msg_trace;
 use super::options::Options;
 use crate::auth::account::{Account, Export, ExportKind, Import, ImportKind, ResponseType};
@@ -83,6 +85,8 @@ pub(super) struct Response {
     /// The entry in `timers` that stands for it.
     timer: Instant,
     tracking: Option<Box<Tracking>>,
+    /// Does the exporter see who asks?
+    share: bool,
 }
 
 /// The subject of an answer in the exporter's account.
@@ -433,6 +437,7 @@ impl Core {
             }
         }
         let tracking = self.begin_tracking(origin, &import, msg);
+        self.cross.chain = Some(Chain { share });
         let mut token = None;
         let reply = if msg.reply.is_empty() || msg.reply.starts_with(b"$JS.ACK.") {
             msg.reply
@@ -440,6 +445,7 @@ impl Core {
             let kind = (import.response, import.threshold);
             token = self.new_response(import.exporter, import.importer, msg.reply, kind, tracking);
             let Some(token) = &token else {
+                self.cross.chain = before;
                 if let Some(trace) = paused {
                     self.resume_trace(trace);
                 }
@@ -451,7 +457,6 @@ impl Core {
         let reply: Box<[u8]> = reply.into();
         let crossed =
             Msg { to: &subject, subject: &subject, reply: &reply, headers: &headers, ..*msg };
-        self.cross.chain = Some(Chain { share });
         let delivered = self.route_on(import.exporter, origin, &crossed);
         self.cross.chain = before;
         if let Some(trace) = paused {
@@ -589,6 +594,7 @@ impl Core {
             expires,
             timer: expires,
             tracking,
+            share: self.cross.chain.is_some_and(|chain| chain.share),
         };
         self.account_mut(exporter)?.crossing.responses.insert(token.clone(), response);
         self.cross.timers.insert((expires, exporter, token.clone()));

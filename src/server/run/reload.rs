@@ -80,13 +80,8 @@ impl<P: Print> Server<P> {
             pages.set_tls(plan.pages_tls);
         }
         let before = &self.monitor.settings;
-        self.monitor.settings = Settings {
-            http_port: before.http_port,
-            https_port: before.https_port,
-            start: before.start,
-            config_load_time: now.wall,
-            ..plan.settings
-        };
+        self.monitor.settings =
+            Settings { start: before.start, config_load_time: now.wall, ..plan.settings };
         for place in plan.leave {
             self.broker.leave_remote(now, place);
         }
