@@ -28,6 +28,7 @@ mod server;
 mod world;
 
 mod differences;
+mod events;
 mod metrics;
 mod pages;
 mod shape;
