@@ -11,6 +11,7 @@ use crate::auth::account::{
     Destination, ExportKind, Import, ImportKind, Latency, Mapping, ResponseType, Sampling,
 };
 use crate::broker::view::{AccountView, export_of};
+use crate::sorted;
 
 /// What the system account exports to all others.
 const SYSTEM_EXPORTS: [(&str, &str); 5] = [
@@ -38,15 +39,15 @@ pub(super) fn mappings(json: &mut Json, mappings: &[Mapping]) {
     if mappings.is_empty() {
         return;
     }
-    let mut sorted: Vec<&Mapping> = mappings.iter().collect();
-    sorted.sort_by(|one, other| one.subject.cmp(&other.subject));
+    let mut mappings: Vec<&Mapping> = mappings.iter().collect();
+    sorted::sort_by(&mut mappings, |one, other| one.subject.cmp(&other.subject));
     json.open_at("mappings");
-    for mapping in sorted {
+    for mapping in mappings {
         json.list_at(&mapping.subject);
         let mut clusters: Vec<&str> =
             mapping.destinations.iter().map(|one| one.cluster.as_deref().unwrap_or("")).collect();
         clusters.push("");
-        clusters.sort_unstable();
+        sorted::sort(&mut clusters);
         clusters.dedup();
         for cluster in clusters {
             let here = |one: &&Destination| one.cluster.as_deref().unwrap_or("") == cluster;
@@ -58,7 +59,7 @@ pub(super) fn mappings(json: &mut Json, mappings: &[Mapping]) {
             if left > 0 && all.iter().all(|(_, subject)| *subject != mapping.subject) {
                 all.push((left, &same));
             }
-            all.sort_by_key(|(weight, _)| *weight);
+            sorted::sort_by_key(&mut all, |(weight, _)| *weight);
             let mut sum = 0;
             for (weight, subject) in all {
                 sum += weight;
