@@ -232,6 +232,9 @@ pub struct Directory {
     trusted_proxies: Vec<PublicKey>,
     proxy_required: bool,
     by_token: bool,
+    /// What a password is compared with where there is nothing to compare it with, if others
+    /// have hashes: whether somebody is known must not show in the time an answer takes.
+    decoy: Option<(Rc<Identity>, Secret)>,
 }
 
 /// What a listener has of its own.
@@ -316,7 +319,11 @@ impl Directory {
         if let Some(name) = options.web.no_auth_user {
             web.no_auth = Some(no_auth(name));
         }
+        let secrets = by_name.values().filter_map(|known: &Known| known.password.as_ref());
+        let gates = [&clients, &web].into_iter().filter_map(|gate| gate.single.as_ref());
+        let decoy = decoy(secrets.chain(gates.map(|(_, secret)| secret)));
         Self {
+            decoy,
             clients,
             web,
             anyone: global(Who::Anyone),
@@ -387,6 +394,18 @@ impl Directory {
 
     /// What comes of a CONNECT: the place where it is decided.
     pub fn sign_in(&self, credentials: &Credentials<'_>, peer: &Peer<'_>) -> Verdict {
+        match (self.judge(credentials, peer), &self.decoy) {
+            (Verdict::Refused(Refusal::Unknown), Some((nobody, hash)))
+                if !credentials.user.is_empty() =>
+            {
+                let (identity, hash) = (nobody.clone(), hash.clone());
+                Verdict::Hashed { identity, hash, password: credentials.password.clone() }
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
+    fn judge(&self, credentials: &Credentials<'_>, peer: &Peer<'_>) -> Verdict {
         let through_proxy = match self.proxy(credentials, peer) {
             Ok(through_proxy) => through_proxy,
             Err(refusal) => return Verdict::Refused(refusal),
@@ -529,6 +548,24 @@ pub fn is_hash(secret: &str) -> bool {
         [b'$', b'2', b'a' | b'b' | b'x' | b'y', b'$', tens, ones, b'$', ..]
             if tens.is_ascii_digit() && ones.is_ascii_digit()
     )
+}
+
+/// A hash that costs as much as the costliest of these, and that nothing has; with somebody
+/// who is in no account.
+fn decoy<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Option<(Rc<Identity>, Secret)> {
+    /// `$2b$11$` and the salt; 31 characters of hash follow.
+    const SALTED: usize = 29;
+    let cost = |secret: &&Secret| secret.expose().get(4..6).map(String::from);
+    let hash = secrets.filter(|secret| is_hash(secret.expose())).max_by_key(cost)?;
+    let hash = Secret::new(alloc::format!("{}{:.<31}", hash.expose().get(..SALTED)?, ""));
+    let identity = Identity {
+        who: Who::Anyone,
+        account: String::new(),
+        policy: None,
+        permissions: None,
+        by_token: None,
+    };
+    Some((Rc::new(identity), hash))
 }
 
 fn compare(identity: &Rc<Identity>, ours: &Secret, theirs: &Secret) -> Verdict {
@@ -847,6 +884,42 @@ mod tests {
         let peer = Peer { nonce: "", connection: ConnectionType::Standard, certificate: None };
         let verdict = directory.sign_in(&credentials, &peer);
         assert!(matches!(verdict, Verdict::Hashed { .. }), "the hash is no password");
+    }
+
+    #[test]
+    fn whoever_is_unknown_costs_as_much_as_a_wrong_password() {
+        let hash = "$2a$09$abcdefghijklmnopqrstuuHtcP.7NV.JoVN4Wa1iMf268gNmbjfSa";
+        let cheap = hash.replace("09", "05");
+        let directory = Directory::new(
+            users(vec![
+                user("u", Some(hash)),
+                user("cheap", Some(&cheap)),
+                user("plain", Some("text")),
+                User { connection_types: vec![ConnectionType::WebSocket], ..user("w", Some(hash)) },
+            ]),
+            "",
+        );
+        let password = Secret::new("wrong");
+        for name in ["u", "nobody", "plain", "w"] {
+            let credentials = Credentials {
+                user: name,
+                password: &password,
+                token: &Secret::default(),
+                nkey: "",
+                signature: "",
+                proxy_signature: "",
+            };
+            let peer = Peer { nonce: "", connection: ConnectionType::Standard, certificate: None };
+            let Verdict::Hashed { hash: compared, identity, .. } =
+                directory.sign_in(&credentials, &peer)
+            else {
+                panic!("{name} is told at once");
+            };
+            assert!(compared.expose().starts_with(&hash[..29]), "{name}");
+            assert_eq!((compared.expose().len(), name == "u"), (60, identity.account == GLOBAL));
+        }
+        let plain = Directory::new(users(vec![user("plain", Some("text"))]), "");
+        assert!(plain.decoy.is_none());
     }
 
     #[test]
