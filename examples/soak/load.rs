@@ -113,8 +113,6 @@ pub(crate) struct Outcome {
     pub(crate) slow: u64,
     /// Messages stored and acknowledged.
     pub(crate) acked: u64,
-    /// Reloads asked for.
-    pub(crate) reloads: u64,
     /// Resident memory, in bytes, once a second.
     pub(crate) resident: Vec<u64>,
     /// What should not have happened.
@@ -229,7 +227,6 @@ pub(crate) fn run(
             && let Some(reload) = &mut reload
         {
             reload(second / 3);
-            outcome.reloads += 1;
         }
     }
     shared.ending.store(true, Ordering::Relaxed);

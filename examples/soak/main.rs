@@ -23,6 +23,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,8 @@ struct Server {
     doors: Doors,
     /// What it said of those who should not be closed.
     said: Arc<Mutex<Vec<String>>>,
+    /// Reloads that it said it made.
+    applied: Arc<AtomicU64>,
 }
 
 impl Drop for Server {
@@ -106,11 +109,15 @@ impl Server {
             .map_err(|error| format!("{}: {error}", binary.display()))?;
         let (sender, lines) = mpsc::channel();
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let applied: Arc<AtomicU64> = Arc::default();
         if let Some(stderr) = child.stderr.take() {
-            let said = Arc::clone(&said);
+            let (said, applied) = (Arc::clone(&said), Arc::clone(&applied));
             std::thread::spawn(move || {
                 let mut listened_to = true;
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if line.contains("Reloaded server configuration") {
+                        applied.fetch_add(1, Ordering::Relaxed);
+                    }
                     let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
                     let telling = line.contains(load::HEALTHY) && line.contains("closed")
                         || line.contains("[ERR] Failed")
@@ -125,7 +132,8 @@ impl Server {
             });
         }
         let plain = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, doors: Doors { plain, tls: None, web: None }, said };
+        let mut server =
+            Self { child, doors: Doors { plain, tls: None, web: None }, said, applied };
         let deadline = Instant::now() + START_DEADLINE;
         let mut said = Vec::new();
         while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
@@ -199,13 +207,15 @@ fn soak(args: &Args) -> Result<bool, String> {
     }
     let server = server;
     println!("{} for {} s, seed {}", args.server.display(), args.time.as_secs(), args.seed);
+    let mut asked = 0_u64;
     let mut reload = |generation| {
         if write(generation).is_ok() {
             server.reload();
+            asked += 1;
         }
     };
     let mut seconds = 0_u32;
-    let outcome = load::run(
+    let mut outcome = load::run(
         &server.doors,
         args.accounts,
         args.time,
@@ -220,12 +230,13 @@ fn soak(args: &Args) -> Result<bool, String> {
             resident
         },
     );
+    let applied = server.applied.load(Ordering::Relaxed);
     let said = server.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
     drop(server);
     let _ = std::fs::remove_dir_all(&folder);
     println!(
-        "delivered {}, acked {}, came and went {}, slow {}, reloads {}",
-        outcome.delivered, outcome.acked, outcome.churned, outcome.slow, outcome.reloads
+        "delivered {}, acked {}, came and went {}, slow {}, reloads {applied} of {asked}",
+        outcome.delivered, outcome.acked, outcome.churned, outcome.slow
     );
     println!(
         "resident: {} KiB early, {} KiB late, {} KiB at most: {}",
@@ -234,6 +245,10 @@ fn soak(args: &Args) -> Result<bool, String> {
         outcome.resident.iter().max().unwrap_or(&0) / 1024,
         if outcome.is_flat() { "flat" } else { "GROWS" }
     );
+    // The last may still have been under way.
+    if applied + 1 < asked {
+        outcome.troubles.push(format!("{} of {asked} reloads were not made", asked - applied));
+    }
     for trouble in &outcome.troubles {
         println!("TROUBLE: {trouble}");
     }
