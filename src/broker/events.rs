@@ -207,6 +207,7 @@ impl Core {
     /// Somebody could not sign in. `asked`: with CONNECT.
     pub(super) fn note_auth_error(&mut self, index: u32, reason: CloseReason, asked: bool) {
         if asked
+            && !self.options.system_account.is_empty()
             && self.hears(AccountId::GLOBAL, "$SYS.ACCOUNT.CLIENT.AUTH.ERR")
             && let Some(conn) = self.remembered(index, reason)
         {

@@ -64,6 +64,9 @@ pub(super) struct Uplink {
     remote: Remote,
     /// When its being out of reach was last told, since it was last reached.
     told_at: Option<Instant>,
+    /// Attempts that failed since it was last reached, and whether it ever was.
+    failed: u32,
+    reached: bool,
 }
 
 /// What all leaf connections of an account share.
@@ -201,7 +204,14 @@ impl Broker {
             core.outputs.push_back(Output::Notice(Notice::error(text)));
             remote.close();
         }
-        self.uplinks.push(Uplink { options, account, remote, told_at: None });
+        self.uplinks.push(Uplink {
+            options,
+            account,
+            remote,
+            told_at: None,
+            failed: 0,
+            reached: false,
+        });
     }
 
     /// Remotes whose account was not known yet begin once it is.
@@ -238,6 +248,8 @@ impl Broker {
             return None;
         }
         uplink.told_at = None;
+        uplink.failed = 0;
+        uplink.reached = true;
         let creds = match credentials {
             None => None,
             Some(Ok(text)) => match Creds::parse(text) {
@@ -298,13 +310,21 @@ impl Broker {
     pub fn dial_failed(&mut self, now: Now, remote: usize, attempt: u32, error: &str) {
         let Some(uplink) = self.uplinks.get_mut(remote) else { return };
         uplink.remote.handle_dial_failed(attempt);
+        if uplink.remote.is_connected() {
+            return;
+        }
+        uplink.failed = uplink.failed.saturating_add(1);
+        let (first, later) = self.core.options.dial_reports;
+        let every = if uplink.reached { later } else { first };
+        // Attempts go on for as long as a hub is away: the log must not.
         let due = uplink.told_at.is_none_or(|at| now.instant.since(at) >= DIAL_NOTICE_EVERY);
-        if due && !uplink.remote.is_connected() {
+        if uplink.failed == 1 || due && uplink.failed.is_multiple_of(every.max(1)) {
             uplink.told_at = Some(now.instant);
             let places: Vec<String> = uplink.options.urls.iter().map(ToString::to_string).collect();
             let text = format!(
-                "Error trying to connect as leafnode to remote server {}: {error}; trying on",
-                places.join(", ")
+                "Error trying to connect as leafnode to remote server \"{}\" (attempt {}): {error}",
+                places.join(", "),
+                uplink.failed
             );
             self.core.outputs.push_back(Output::Notice(Notice::error(text)));
         }

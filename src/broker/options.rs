@@ -54,7 +54,7 @@ pub struct Options {
     pub domain: Option<String>,
     /// The accounts. `$G` and the system account are there also when they are not listed.
     pub accounts: Vec<Account>,
-    /// The name of the system account.
+    /// The name of the system account; empty: there is none, and none of its services.
     pub system_account: String,
     /// Who may sign in.
     pub sign_in: SignInOptions,
@@ -74,6 +74,9 @@ pub struct Options {
     pub logging: Logging,
     /// Publishers are not held back for slow receivers.
     pub no_fast_producer_stall: bool,
+    /// Of the attempts to reach a hub that fail, the first and every so many are told: before
+    /// it was ever reached, and afterwards.
+    pub dial_reports: (u32, u32),
     /// A client that takes nothing for `write_deadline` is given another one.
     pub write_retry: bool,
 }
@@ -124,6 +127,7 @@ impl Default for Options {
             auth_timeout: Duration::from_secs(2),
             logging: Logging::default(),
             no_fast_producer_stall: false,
+            dial_reports: (3600, 1),
             write_retry: false,
         }
     }

@@ -36,6 +36,7 @@ impl Broker {
         own.auth_timeout = options.auth_timeout;
         own.tls = options.tls;
         own.no_fast_producer_stall = options.no_fast_producer_stall;
+        own.dial_reports = options.dial_reports;
         let fewer = options.max_connections < own.max_connections;
         own.max_connections = options.max_connections;
         if self.sign_in.operators.is_some() {

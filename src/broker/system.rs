@@ -69,6 +69,9 @@ const EVERYBODY: [&str; 4] = [
 impl Core {
     /// Listens for requests.
     pub(super) fn begin_services(&mut self) {
+        if self.options.system_account.is_empty() {
+            return;
+        }
         let mut subjects = alloc::vec![
             "$SYS.REQ.USER.INFO".into(),
             "$SYS.REQ.SERVER.PING".into(),
@@ -93,6 +96,9 @@ impl Core {
 
     /// Listens for what an account asks about itself.
     pub(super) fn begin_services_of(&mut self, account: AccountId) {
+        if self.options.system_account.is_empty() {
+            return;
+        }
         for subject in EVERYBODY {
             self.add_sub(account, subject.as_bytes(), b"", Receiver::System);
         }

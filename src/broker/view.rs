@@ -582,6 +582,7 @@ impl Broker {
         let stats = self.core.all_account_stats();
         let ids = self.core.account_ids();
         ids.zip(stats)
+            .filter(|(_, stats)| !stats.name.is_empty())
             .map(|(id, stats)| AccountView {
                 id,
                 is_system: id == AccountId::SYSTEM,

@@ -15,6 +15,8 @@
 //!
 //! Source: nats-server 2.15 after SIGHUP.
 
+use std::collections::BTreeMap;
+
 use super::{
     Authorization, Config, JetStreamConfig, RemoteConfig, SyncInterval, WebSocketConfig,
     WriteTimeout, size,
@@ -98,11 +100,20 @@ fn refuse(old: &Config, new: &Config) -> Result<(), NeedsRestart> {
     same("MaxSubs", &none(old.max_subscriptions), &none(new.max_subscriptions))?;
     same("MaxSubTokens", &tokens(old.max_sub_tokens), &tokens(new.max_sub_tokens))?;
     same("MaxPending", &old.max_pending, &new.max_pending)?;
+    let flags = |config: &Config| {
+        let flags = &config.feature_flags;
+        let flags: BTreeMap<&str, bool> =
+            flags.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let flags: Vec<String> =
+            flags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+        format!("map[{}]", flags.join(" "))
+    };
     let late = |config: &Config| match config.write_timeout {
         WriteTimeout::Default => "",
         WriteTimeout::Close => "close",
         WriteTimeout::Retry => "retry",
     };
+    same("FeatureFlags", &flags(old), &flags(new))?;
     same("WriteTimeout", &late(old), &late(new))?;
     same("MaxClosedClients", &old.max_closed_clients, &new.max_closed_clients)?;
     let port = |port: Option<i32>| port.unwrap_or(0);
@@ -269,6 +280,12 @@ impl Reload {
             "lame_duck_grace_period",
             &duration(old.lame_duck_grace_period),
             &duration(new.lame_duck_grace_period),
+        );
+        self.note("connect_error_reports", &old.connect_error_reports, &new.connect_error_reports);
+        self.note(
+            "reconnect_error_reports",
+            &old.reconnect_error_reports,
+            &new.reconnect_error_reports,
         );
         if old.no_fast_producer_stall != new.no_fast_producer_stall {
             let not = if new.no_fast_producer_stall { "not " } else { "" };
@@ -445,6 +462,8 @@ mod tests {
             config.ping_interval = Duration::from_secs(5);
             config.client_advertise = Some("h:5".into());
             config.no_fast_producer_stall = true;
+            config.connect_error_reports = 7;
+            config.reconnect_error_reports = 9;
             config.auth_timeout = Duration::from_millis(1500);
         })
         .unwrap();
@@ -456,6 +475,8 @@ mod tests {
                 "Reload: client_advertise = h:5",
                 "Reloaded: ping_interval = 5s",
                 "Reloaded: max_payload = 500",
+                "Reloaded: connect_error_reports = 7",
+                "Reloaded: reconnect_error_reports = 9",
                 "Reloaded: fast producers will not be stalled",
                 "Reloaded: authorization timeout = 1.5",
             ]
@@ -473,6 +494,10 @@ mod tests {
             (
                 change(|c| c.jetstream.as_mut().unwrap().domain = Some("x".into())),
                 "JetStreamDomain: old=, new=x",
+            ),
+            (
+                change(|c| c.feature_flags = vec![("b".into(), true), ("a".into(), false)]),
+                "FeatureFlags: old=map[], new=map[a:false b:true]",
             ),
             (change(|c| c.no_auth_user = Some("u".into())), "NoAuthUser: old=, new=u"),
             (change(|c| c.allow_non_tls = true), "AllowNonTLS: old=false, new=true"),

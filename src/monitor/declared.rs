@@ -198,6 +198,10 @@ pub(super) fn imports(json: &mut Json, scene: Scene<'_>, view: &AccountView<'_>)
     let options = scene.broker.options();
     let name = view.stats.name;
     let imports = declaration(scene, name).map_or(&[][..], |of| &of.imports);
+    let account = scene.broker.system_account();
+    if account.is_empty() && imports.is_empty() {
+        return;
+    }
     json.list_at("imports");
     for services in [false, true] {
         for import in imports {
@@ -217,10 +221,9 @@ pub(super) fn imports(json: &mut Json, scene: Scene<'_>, view: &AccountView<'_>)
             Shown { subject, account, to: &to, share, latency }.write(json, is_service);
         }
     }
-    let account = scene.broker.system_account();
     for (before, after, to, share) in SYSTEM_IMPORTS {
         // The system account has its own services without importing them.
-        if !view.is_system || share {
+        if !account.is_empty() && (!view.is_system || share) {
             let subject = &format!("{before}{name}{after}");
             Shown { subject, account, to, share, latency: None }.write(json, true);
         }

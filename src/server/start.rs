@@ -282,6 +282,17 @@ fn server_id(rng: &mut Rng) -> String {
     seed.public_key().map_or_else(|_| String::new(), |key| key.to_string())
 }
 
+/// The system account; empty: there is none, because nobody needs it and the file says so.
+fn system_account(config: &Config) -> String {
+    let needed = config.jetstream.is_some()
+        || config.operators.is_on()
+        || config.accounts.iter().any(|account| account.name == SYSTEM);
+    match &config.system_account {
+        None if config.no_system_account && !needed => String::new(),
+        name => name.clone().unwrap_or_else(|| SYSTEM.into()),
+    }
+}
+
 /// Where clients are told to come, for a server that listens on `port`.
 pub(super) fn announced(config: &Config, port: u16) -> (String, u16) {
     let Some(text) = config.client_advertise.as_deref() else { return (config.host.clone(), port) };
@@ -320,7 +331,7 @@ pub(super) fn options(
         jetstream: config.jetstream.is_some(),
         domain: config.jetstream.as_ref().and_then(|js| js.domain.clone()),
         accounts: accounts(config),
-        system_account: config.system_account.clone().unwrap_or_else(|| SYSTEM.into()),
+        system_account: system_account(config),
         sign_in: users::sign_in_options(config),
         trust: trust::options(config),
         by_token: config.operators.is_on(),
@@ -336,6 +347,7 @@ pub(super) fn options(
             max_traced_msg_len: size(config.max_traced_msg_len.unwrap_or(0)),
         },
         no_fast_producer_stall: config.no_fast_producer_stall,
+        dial_reports: (config.connect_error_reports, config.reconnect_error_reports),
         write_retry: config.write_timeout == WriteTimeout::Retry,
     }
 }
