@@ -20,6 +20,7 @@ use super::conn::{CloseReason, Conn, Kind, Receiver, Sub};
 use super::core::Core;
 pub use super::imports::view::{ResponseView, TrackingView, export_of};
 use super::options::Options;
+pub use crate::auth::account;
 use crate::auth::account::GLOBAL;
 pub use crate::auth::certificate::Certificate;
 pub use crate::auth::permissions::Permissions;

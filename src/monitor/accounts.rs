@@ -1,8 +1,8 @@
 //! `/accountz` and `/accstatz`: accounts.
 
 use super::{Json, Monitor, Query, Refusal, Scene, begin, declared};
-use crate::auth::account::Account;
 use crate::broker::AccountStats;
+use crate::broker::view::account::Account;
 use crate::broker::view::{AccountView, Counts};
 
 /// What the configuration says of an account.

@@ -7,7 +7,7 @@
 
 use super::accounts::declaration;
 use super::{Json, Scene};
-use crate::auth::account::{
+use crate::broker::view::account::{
     Destination, ExportKind, Import, ImportKind, Latency, Mapping, ResponseType, Sampling,
 };
 use crate::broker::view::{AccountView, export_of};

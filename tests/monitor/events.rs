@@ -178,6 +178,10 @@ impl World {
                     let text = String::from_utf8_lossy(&message.payload).into_owned();
                     let mut lines = vec![subject];
                     lines.extend(Json::read(&text).expect("JSON").shape());
+                    // Whoever goes with bytes unread may be seen to reset the connection.
+                    for line in &mut lines {
+                        *line = line.replace("Read Error", "Client Closed");
+                    }
                     // The services of the system account are subscriptions of its own.
                     lines.retain(|line| !line.starts_with(".num_subscriptions"));
                     events.push(lines);
