@@ -14,12 +14,13 @@
 //! Source: NATS docs, "Account lookup using Resolver"; subjects and texts as nats-server
 //! 2.15.1.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use sha2::{Digest, Sha256};
+
+use litemap::LiteMap;
 
 use super::conn::{Conn, Receiver};
 use super::connect::json_text;
@@ -74,9 +75,9 @@ pub enum Change {
 /// Accounts that are asked for elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    waiting: BTreeMap<String, Waiting>,
+    waiting: LiteMap<String, Waiting>,
     /// Nobody knew these, and until when that is believed.
-    missing: BTreeMap<String, Instant>,
+    missing: LiteMap<String, Instant>,
     /// When tokens are compared with those of other servers.
     sync_at: Option<Instant>,
     /// Our own answer to those who compare.

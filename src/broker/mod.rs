@@ -514,8 +514,10 @@ impl Broker {
     ) {
         if self.sign_in.operators.is_some() {
             let names = streams.iter().filter_map(|found| jetstream::stream_account(&found.record));
-            let names: BTreeSet<String> = names.map(String::from).collect();
-            for name in names {
+            // Collected, a set would bring a sort of its own with it.
+            let mut accounts = BTreeSet::new();
+            accounts.extend(names.map(String::from));
+            for name in accounts {
                 self.bring_in(now, &name);
             }
         }

@@ -10,9 +10,10 @@
 //! - On an interest stream a message goes only when no consumer needs it any more.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+use litemap::LiteMap;
 
 use super::JetStream;
 use crate::id::StreamId;
@@ -28,11 +29,11 @@ const SWEEP_MSGS: u32 = 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
-    gone: BTreeMap<StreamId, Gone>,
+    gone: LiteMap<StreamId, Gone>,
     /// Interest streams to be looked through: up to what some consumer has settled, or whole.
-    sweeps: BTreeMap<StreamId, bool>,
+    sweeps: LiteMap<StreamId, bool>,
     /// What could not be removed because the medium failed.
-    failed: BTreeMap<StreamId, Vec<Seq>>,
+    failed: LiteMap<StreamId, Vec<Seq>>,
 }
 
 /// What leaves one stream at the end of the turn.

@@ -5,11 +5,12 @@
 //!
 //! Source: ADR-14 (JWT library); what blocks as nats-server 2.15.1.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
+
+use litemap::LiteMap;
 
 use super::claims::{
     AccountClaims, Activation, ExportClaim, Grants, ImportClaim, Lists, Share, is_key,
@@ -179,7 +180,7 @@ pub fn account(claims: &AccountClaims) -> Vec<String> {
         }
     }
     for (source, destinations) in &claims.mappings {
-        let mut sums: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut sums: LiteMap<&str, u32> = LiteMap::new();
         problems.extend(subject_problem(source));
         for to in destinations {
             problems.extend(subject_problem(&to.subject));

@@ -5,13 +5,14 @@
 //!
 //! Source: ADR-14 (JWT library); defaults as nats-server 2.15.1 reads them.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde_json::Value;
+
+use litemap::LiteMap;
 
 use super::read::Fields;
 use super::{JwtError, Kind, Token};
@@ -274,7 +275,7 @@ pub struct ExportClaim {
     pub subject: String,
     pub kind: Option<Share>,
     pub token_req: bool,
-    pub revocations: BTreeMap<String, i64>,
+    pub revocations: LiteMap<String, i64>,
     pub response_type: String,
     /// Nanoseconds.
     pub response_threshold: i64,
@@ -355,7 +356,7 @@ pub struct AccountClaims {
     /// What it may store, in one of the two ways.
     pub storage: Storage,
     /// By number of replicas, `R1`.
-    pub tiers: BTreeMap<String, Storage>,
+    pub tiers: LiteMap<String, Storage>,
     /// The flat limits are there beside tiers.
     pub both_storages: bool,
     /// What it takes from others.
@@ -363,9 +364,9 @@ pub struct AccountClaims {
     /// What others may take.
     pub exports: Vec<ExportClaim>,
     /// Keys that sign for it, each perhaps with a scope.
-    pub signing: BTreeMap<String, Option<Rc<Scope>>>,
+    pub signing: LiteMap<String, Option<Rc<Scope>>>,
     /// User or `*`, and until when issued.
-    pub revocations: BTreeMap<String, i64>,
+    pub revocations: LiteMap<String, i64>,
     /// For users without permissions of their own.
     pub defaults: Grants,
     /// Subject, and where messages go instead. Weights above 100 are kept as 255.
@@ -384,7 +385,7 @@ impl AccountClaims {
         }
         let body = token.body();
         let limits = body.object("limits")?;
-        let mut tiers = BTreeMap::new();
+        let mut tiers = LiteMap::new();
         for (name, value) in limits.object("tiered_limits")?.members() {
             tiers.insert(name.into(), Storage::read(Fields::of(value)?)?);
         }
@@ -442,11 +443,11 @@ impl AccountClaims {
 }
 
 /// The newest entry for `subject` or for all counts, its own second included.
-pub fn is_revoked(revocations: &BTreeMap<String, i64>, subject: &str, issued: i64) -> bool {
+pub fn is_revoked(revocations: &LiteMap<String, i64>, subject: &str, issued: i64) -> bool {
     [subject, "*"].iter().any(|name| revocations.get(*name).is_some_and(|at| *at >= issued))
 }
 
-fn times(fields: Fields<'_>) -> Result<BTreeMap<String, i64>, JwtError> {
+fn times(fields: Fields<'_>) -> Result<LiteMap<String, i64>, JwtError> {
     let time = |(name, value): (&str, &Value)| {
         value.as_i64().map(|at| (String::from(name), at)).ok_or(JwtError::Json)
     };

@@ -11,10 +11,11 @@
 //! Source: NATS docs, "Multi Tenancy using Accounts", "Activation tokens"; order as
 //! nats-server 2.15.1.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use litemap::LiteMap;
 
 use super::{Loaded, Trust};
 use crate::auth::account::{Import, ImportKind};
@@ -31,8 +32,8 @@ use crate::time::Timestamp;
 pub(super) fn active(
     trust: &mut Trust,
     wall: Timestamp,
-) -> (BTreeMap<String, Vec<Import>>, Option<Timestamp>) {
-    let mut active: BTreeMap<String, Vec<Import>> = BTreeMap::new();
+) -> (LiteMap<String, Vec<Import>>, Option<Timestamp>) {
+    let mut active: LiteMap<String, Vec<Import>> = LiteMap::new();
     let mut next: Option<Timestamp> = None;
     let mut notes = Vec::new();
     for (key, loaded) in trust.loaded.iter().filter(|(_, loaded)| !loaded.expired) {
@@ -155,7 +156,7 @@ fn local(import: &Import) -> String {
 }
 
 /// Would messages of this import come back to it?
-fn makes_cycle(active: &BTreeMap<String, Vec<Import>>, importer: &str, import: &Import) -> bool {
+fn makes_cycle(active: &LiteMap<String, Vec<Import>>, importer: &str, import: &Import) -> bool {
     let service = matches!(import.kind, ImportKind::Service { .. });
     let start = local(import);
     let mut waiting: Vec<(&str, &str, usize)> =

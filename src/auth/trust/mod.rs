@@ -18,12 +18,14 @@ pub mod imports;
 pub mod sign_in;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+
+use litemap::LiteMap;
 
 use super::account::{
     Account, AccountLimits, Export, ExportKind, JetStreamAccountLimits, Latency, Mapping,
@@ -153,7 +155,7 @@ const FAILED: &str = "jwt update resulted in error";
 #[derive(Debug)]
 pub struct Trust {
     /// Who may sign accounts, and whether those accounts are strict.
-    issuers: BTreeMap<PublicKey, bool>,
+    issuers: LiteMap<PublicKey, bool>,
     system_account: String,
     pinned: BTreeSet<String>,
     sentinel: String,
@@ -162,9 +164,9 @@ pub struct Trust {
     lax: bool,
     zone: ZoneOffset,
     /// By account.
-    tokens: BTreeMap<String, Held>,
+    tokens: LiteMap<String, Held>,
     bytes: usize,
-    loaded: BTreeMap<String, Loaded>,
+    loaded: LiteMap<String, Loaded>,
     /// The accounts differ from what the broker was told.
     changed: bool,
     /// For the log.
@@ -179,8 +181,9 @@ pub struct Trust {
 impl Trust {
     /// Of these options.
     pub fn new(options: TrustOptions) -> Self {
-        let mut issuers = BTreeMap::new();
-        let mut operators: BTreeSet<PublicKey> = options.trusted_keys.iter().copied().collect();
+        let mut issuers = LiteMap::new();
+        let mut operators = BTreeSet::new();
+        operators.extend(options.trusted_keys.iter().copied());
         for operator in &options.operators {
             operators.insert(operator.key);
             operators.extend(&operator.signing);
@@ -194,7 +197,8 @@ impl Trust {
         for key in options.trusted_keys {
             issuers.insert(key, false);
         }
-        let mut pinned: BTreeSet<String> = options.pinned.into_iter().collect();
+        let mut pinned = BTreeSet::new();
+        pinned.extend(options.pinned);
         if !pinned.is_empty() {
             pinned.insert(options.system_account.clone());
         }
@@ -206,9 +210,9 @@ impl Trust {
             resolver: options.resolver,
             lax: options.lax,
             zone: options.zone,
-            tokens: BTreeMap::new(),
+            tokens: LiteMap::new(),
             bytes: 0,
-            loaded: BTreeMap::new(),
+            loaded: LiteMap::new(),
             changed: true,
             notes: Vec::new(),
             wanted: BTreeSet::new(),
@@ -379,8 +383,8 @@ impl Trust {
         let loaded = Loaded { claims: Rc::new(claims), strict, expired: false };
         self.loaded.insert(key.into(), loaded.clone());
         self.changed = true;
-        let exporters: BTreeSet<&str> =
-            loaded.claims.imports.iter().map(|import| import.account.as_str()).collect();
+        let mut exporters = BTreeSet::new();
+        exporters.extend(loaded.claims.imports.iter().map(|import| import.account.as_str()));
         for exporter in exporters.into_iter().filter(|exporter| *exporter != key) {
             if let Err(error) = self.look_up(exporter, wall) {
                 if error == LookupError::Missing {

@@ -13,9 +13,11 @@
 //! Source: nats-server 2.15 after SIGHUP.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use litemap::LiteMap;
 
 use super::super::account::{self, AccountState};
 use super::super::conn::{CloseReason, Kind, Receiver};
@@ -41,7 +43,7 @@ pub(in super::super) struct Standby {
     /// Of accounts that went, or may not use it any more.
     asleep: Vec<(AccountId, JetStream)>,
     /// Streams on disk of accounts that are not here, by their names.
-    pub(in super::super) unserved: BTreeMap<String, Vec<RecoveredStream>>,
+    pub(in super::super) unserved: LiteMap<String, Vec<RecoveredStream>>,
     /// The store has said what there is: the next stream id and the time of the last message.
     pub(in super::super) recovered: Option<(u32, Timestamp)>,
 }
@@ -249,7 +251,7 @@ impl Broker {
 }
 
 /// What decides about imports: the names and what they give and take.
-fn crossings(accounts: &[Account]) -> BTreeMap<&str, (&[Export], &[Import])> {
+fn crossings(accounts: &[Account]) -> LiteMap<&str, (&[Export], &[Import])> {
     accounts
         .iter()
         .map(|account| (account.name.as_str(), (&account.exports[..], &account.imports[..])))
@@ -259,13 +261,15 @@ fn crossings(accounts: &[Account]) -> BTreeMap<&str, (&[Export], &[Import])> {
 impl Core {
     /// Takes what is declared of an account in place of what was.
     fn declare_anew(&mut self, id: AccountId, declared: &Account) {
-        let before: BTreeSet<Box<[u8]>> = self.mapping_sources(id).into_iter().collect();
+        let mut before = BTreeSet::new();
+        before.extend(self.mapping_sources(id));
         let Some(state) = self.account_mut(id) else { return };
         state.declare(declared);
         if !state.leaf.is_configured() {
             return;
         }
-        let after: BTreeSet<Box<[u8]>> = self.mapping_sources(id).into_iter().collect();
+        let mut after = BTreeSet::new();
+        after.extend(self.mapping_sources(id));
         for (source, added) in before
             .difference(&after)
             .map(|source| (source, false))

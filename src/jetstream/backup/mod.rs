@@ -21,7 +21,7 @@ mod frame;
 mod restore;
 mod snapshot;
 
-use alloc::collections::BTreeMap;
+use litemap::LiteMap;
 
 use crate::jetstream::JetStream;
 use crate::jetstream::host::Host;
@@ -52,8 +52,8 @@ pub(crate) enum Pending {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Backups {
-    snapshots: BTreeMap<u32, Snapshot>,
-    restores: BTreeMap<u32, Restore>,
+    snapshots: LiteMap<u32, Snapshot>,
+    restores: LiteMap<u32, Restore>,
     newest: u32,
 }
 

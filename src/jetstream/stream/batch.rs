@@ -11,10 +11,11 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use litemap::LiteMap;
 
 use crate::id::StreamId;
 use crate::jetstream::JetStream;
@@ -30,7 +31,7 @@ use crate::time::{Instant, Now, Timestamp};
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
-    open: BTreeMap<(StreamId, Box<[u8]>), Staged>,
+    open: LiteMap<(StreamId, Box<[u8]>), Staged>,
     /// None of them is given up before this.
     due: Option<Instant>,
 }
@@ -73,7 +74,7 @@ const INCOMPLETE: ApiError = ApiError::fixed(10176, 400, "atomic publish batch i
 
 impl Batches {
     fn of(&self, stream: StreamId) -> usize {
-        self.open.range((stream, Box::default())..).take_while(|((of, _), _)| *of == stream).count()
+        self.open.keys().filter(|(of, _)| *of == stream).count()
     }
 }
 

@@ -15,10 +15,12 @@
 //! Source: answers and order of checks seen from nats-server 2.15.1.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use litemap::LiteMap;
 
 use crate::id::StreamId;
 use crate::jetstream::JetStream;
@@ -40,10 +42,10 @@ const UNKNOWN: ApiError = ApiError::fixed(10208, 400, "batch publish ID unknown"
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct FastBatches {
-    ids: BTreeMap<(StreamId, Box<[u8]>), u32>,
-    of: BTreeMap<u32, Fast>,
+    ids: LiteMap<(StreamId, Box<[u8]>), u32>,
+    of: LiteMap<u32, Fast>,
     /// Batches of each stream that go on.
-    active: BTreeMap<StreamId, u64>,
+    active: LiteMap<StreamId, u64>,
     next: u32,
     /// None of them is given up before this.
     due: Option<Instant>,

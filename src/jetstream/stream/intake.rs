@@ -21,6 +21,8 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
+use litemap::LiteMap;
+
 use super::config::{StreamSource, SubjectTransform, transform};
 use crate::id::{StreamId, short_hash};
 use crate::jetstream::JetStream;
@@ -86,7 +88,7 @@ pub(crate) struct Intake {
 /// The origins of all streams.
 #[derive(Debug, Default)]
 pub(crate) struct Intakes {
-    of: BTreeMap<StreamId, Vec<Intake>>,
+    of: LiteMap<StreamId, Vec<Intake>>,
     number: u32,
 }
 
@@ -680,7 +682,7 @@ impl JetStream {
         for (stream, index) in again {
             self.restart_intake(stream, index, now.instant + RETRY, host);
         }
-        for intake in self.intakes.of.values_mut().flatten() {
+        for intake in self.intakes.of.iter_mut().flat_map(|(_, list)| list) {
             answer_flow(intake, host);
         }
     }
