@@ -174,7 +174,7 @@ fn a_hub_with_our_name_is_not_asked_again_for_half_a_minute() {
     };
     let gateway = gateway("SAME", &remote_to(hub.leaf_address));
     wait_for_line(&gateway, "change server_name", DEADLINE);
-    let refusal = "has same cluster name";
+    let refusal = "connection closed: Cluster Names Identical";
     // Which of the two servers writes its line first is open.
     hub.server.wait_for_lines(refusal, 1, DEADLINE).expect("the hub refused");
     // Time in which a remote that went on as usual would have tried several times.
