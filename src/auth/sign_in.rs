@@ -675,6 +675,20 @@ mod tests {
         }
     }
 
+    /// The verdict on a client that has this name and password and nothing else.
+    fn by_password(directory: &Directory, user: &str, password: &str) -> Verdict {
+        let credentials = Credentials {
+            user,
+            password: &Secret::new(password),
+            token: &Secret::default(),
+            nkey: "",
+            signature: "",
+            proxy_signature: "",
+        };
+        let peer = Peer { nonce: "", connection: ConnectionType::Standard, certificate: None };
+        directory.sign_in(&credentials, &peer)
+    }
+
     fn users(users: Vec<User>) -> SignInOptions {
         SignInOptions { users, ..SignInOptions::default() }
     }
@@ -872,17 +886,7 @@ mod tests {
         }
         let hash = "$2a$05$abcdefghijklmnopqrstuuHtcP.7NV.JoVN4Wa1iMf268gNmbjfSa";
         let directory = Directory::new(users(vec![user("u", Some(hash))]), "");
-        let password = Secret::new(hash);
-        let credentials = Credentials {
-            user: "u",
-            password: &password,
-            token: &Secret::default(),
-            nkey: "",
-            signature: "",
-            proxy_signature: "",
-        };
-        let peer = Peer { nonce: "", connection: ConnectionType::Standard, certificate: None };
-        let verdict = directory.sign_in(&credentials, &peer);
+        let verdict = by_password(&directory, "u", hash);
         assert!(matches!(verdict, Verdict::Hashed { .. }), "the hash is no password");
     }
 
@@ -899,19 +903,9 @@ mod tests {
             ]),
             "",
         );
-        let password = Secret::new("wrong");
         for name in ["u", "nobody", "plain", "w"] {
-            let credentials = Credentials {
-                user: name,
-                password: &password,
-                token: &Secret::default(),
-                nkey: "",
-                signature: "",
-                proxy_signature: "",
-            };
-            let peer = Peer { nonce: "", connection: ConnectionType::Standard, certificate: None };
             let Verdict::Hashed { hash: compared, identity, .. } =
-                directory.sign_in(&credentials, &peer)
+                by_password(&directory, name, "wrong")
             else {
                 panic!("{name} is told at once");
             };
