@@ -71,6 +71,18 @@ fn each_seed<T: Send>(
     results.into_iter().filter_map(|(_, result)| result).collect()
 }
 
+/// Fails if any of `count` seeds is broken, after telling how to replay the first ones by the
+/// filter `test`.
+fn none_broken<'a>(count: u64, test: &str, broken: impl Iterator<Item = (u64, &'a str)>) {
+    let mut broken: Vec<_> = broken.collect();
+    broken.sort_unstable();
+    for (seed, text) in broken.iter().take(20) {
+        println!("seed {seed}: {text}");
+        println!("  replay: SEDGE_SEED={seed} cargo test --test sim {test} -- --nocapture");
+    }
+    assert!(broken.is_empty(), "{} of {count} seeds fail", broken.len());
+}
+
 #[test]
 fn acknowledged_readings_reach_the_hub_once_and_in_order() {
     if let Some(seed) = number("SEDGE_SEED") {
@@ -98,18 +110,13 @@ fn acknowledged_readings_reach_the_hub_once_and_in_order() {
         }
         Some((seed, outcome))
     });
-    let mut broken: Vec<_> = outcomes
-        .iter()
-        .filter_map(|(seed, outcome)| Some((*seed, outcome.broken.as_deref()?)))
-        .collect();
-    broken.sort_unstable();
-    for (seed, text) in broken.iter().take(20) {
-        println!("seed {seed}: {text}");
-        println!("  replay: SEDGE_SEED={seed} cargo test --test sim acknowledged -- --nocapture");
-    }
     let acked: u64 = outcomes.iter().map(|(_, outcome)| outcome.acked).sum();
     println!("{count} seeds, {acked} readings acknowledged");
-    assert!(broken.is_empty(), "{} of {count} seeds fail", broken.len());
+    none_broken(
+        count,
+        "acknowledged",
+        outcomes.iter().filter_map(|(seed, outcome)| Some((*seed, outcome.broken.as_deref()?))),
+    );
 }
 
 #[test]

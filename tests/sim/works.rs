@@ -16,7 +16,7 @@ use crate::gateway::{Around, Death, Gateway, GatewayPlan, Way};
 use crate::ledger::{Ledger, payload, reading};
 use crate::link::{ConnNo, Net, Read, Route, Side, Who};
 use crate::trace::Trace;
-use crate::{Results, each_seed_of, number};
+use crate::{Results, each_seed_of, none_broken, number};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -557,16 +557,11 @@ fn work_is_neither_lost_before_it_is_done_nor_back_after_that_was_confirmed() {
         sum(|outcome| outcome.confirmed),
         sum(|outcome| u64::from(outcome.deaths))
     );
-    let mut broken: Vec<(u64, &str)> = outcomes
-        .iter()
-        .filter_map(|(seed, outcome)| Some((*seed, outcome.broken.as_deref()?)))
-        .collect();
-    broken.sort_unstable();
-    for (seed, text) in broken.iter().take(20) {
-        println!("seed {seed}: {text}");
-        println!("  replay: SEDGE_SEED={seed} cargo test --test sim work_is -- --nocapture");
-    }
-    assert!(broken.is_empty(), "{} of {count} seeds fail", broken.len());
+    none_broken(
+        count,
+        "work_is",
+        outcomes.iter().filter_map(|(seed, outcome)| Some((*seed, outcome.broken.as_deref()?))),
+    );
 }
 
 #[test]
